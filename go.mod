@@ -1,0 +1,3 @@
+module github.com/vhostd/vhostd
+
+go 1.26
