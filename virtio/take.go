@@ -1,0 +1,88 @@
+package virtio
+
+import "github.com/vhostd/vhostd/memtable"
+
+// badRunMax is how many bad chains in a row break the ring: a driver that makes
+// nothing else is not worth a worker.
+const badRunMax = 1 << 16
+
+// Take fills b with up to limit chains that the driver made available, all their
+// descriptors validated and translated, and returns how many there are. A bad
+// chain is an element without segments. It takes no more than [BurstMax]. After
+// a bad head or index the ring is broken, see [Queue.Err].
+//
+// One burst at a time may be taken and not put.
+func (q *Queue) Take(b *Burst, d Dir, limit int) int {
+	b.reset()
+	_, idx := q.ring.availWord()
+	n := int(idx - q.next)
+	if n == 0 || q.broken.Load() != nil {
+		return 0
+	}
+	if n > int(q.ring.mask)+1 {
+		q.fail("read available index", idx, ErrIndex)
+		return 0
+	}
+	n = min(n, limit, BurstMax)
+	mem, want := q.cur.Mem, uint16(0)
+	if d == Writable {
+		want = flagWrite
+	}
+	for i := range n {
+		head := q.ring.head(q.next + uint16(i))
+		if head > q.ring.mask {
+			if i == 0 {
+				q.fail("read available ring", head, ErrHead)
+			}
+			n = i // what came before the bad head is served first
+			break
+		}
+		e := &b.Elem[i]
+		desc := q.ring.descriptor(head)
+		// The usual chain is one descriptor, wholly in one region.
+		if desc.flags == want && desc.len != 0 && d != Both {
+			if va, ok := mem.At(memtable.GPA(desc.addr), uint64(desc.len)); ok {
+				*e = Elem{Seg: Seg{va, desc.len}, Total: desc.len, Head: head, Segs: 1}
+				continue
+			}
+		}
+		*e = Elem{Head: head}
+		q.walk(b, e, desc, d)
+	}
+	b.N = n
+	q.next += uint16(n)
+	q.taken += uint16(n)
+	return n
+}
+
+// Untake gives the elements from i on back as if they had never been taken: b
+// keeps its first i. It touches no guest memory.
+func (q *Queue) Untake(b *Burst, i int) {
+	if i >= b.N {
+		return
+	}
+	n := uint16(b.N - i)
+	q.next -= n
+	q.taken -= n
+	b.drop(i)
+}
+
+// walk is the road of every chain that is not one plain descriptor. A bad chain
+// leaves e without segments and is counted.
+func (q *Queue) walk(b *Burst, e *Elem, first descriptor, d Dir) {
+	w := walk{b: b, e: e, mem: q.cur.Mem, dir: d, start: len(b.over)}
+	err := w.chain(&q.ring, first, q.cur.Features.Has(FeatureIndirect))
+	if err == nil && e.Segs == 0 {
+		err = errEmpty
+	}
+	if err == nil {
+		q.badRun = 0
+		return
+	}
+	b.over = b.over[:w.start]
+	*e = Elem{Head: e.Head}
+	q.stats.bad(err)
+	if q.badRun++; q.badRun >= badRunMax {
+		q.fail("take chain", e.Head, ErrAbuse)
+	}
+}
