@@ -52,24 +52,6 @@ type Configurer interface {
 	WriteConfig(p []byte, off int64) (int, error)
 }
 
-type Job struct {
-	Queue   *virtio.Queue
-	Handler Handler
-	Fail    func(error) // the connection is lost
-	Broken  func(error) // the ring is
-	// further fields are the owner's: kick, doorbell, name
-}
-
-type Runner interface {
-	Domain() *memtable.Domain
-	Attach(*Job) error
-	Detach(context.Context, *Job) error
-	Wake(*Job)
-}
-
-// Events runs a goroutine per job, parked on its kick. A nil domain makes one for itself.
-func Events(d *memtable.Domain) Runner { panic("stub") }
-
 type Hooks struct {
 	Connected    func(*Session)
 	Disconnected func(*Session, error)
@@ -88,15 +70,6 @@ func (s *Server) Serve(ctx context.Context, l *net.UnixListener) error  { panic(
 func (s *Server) ServeConn(ctx context.Context, c *net.UnixConn) error  { panic("stub") }
 func (s *Server) ListenAndServe(ctx context.Context, path string) error { panic("stub") }
 func (s *Server) DialAndServe(ctx context.Context, path string) error   { panic("stub") } // retries for ever with back-off
-
-type ListenOptions struct {
-	Mode uint32 // 0: 0660
-	UID  int    // -1: leave
-	GID  int    // -1: leave
-}
-
-// Listen makes the socket: a stale file is replaced, a live one is an error that says so.
-func Listen(path string, o ListenOptions) (*net.UnixListener, error) { panic("stub") }
 
 type Session struct{ _ int }
 
@@ -156,16 +129,3 @@ type MessageInfo struct {
 	Detail  string
 	Result  string
 }
-
-type ProtocolFeatures uint64
-
-func (p ProtocolFeatures) Names() []string { panic("stub") }
-
-type ProtocolError struct {
-	Request Request
-	Err     error
-}
-
-func (e *ProtocolError) Error() string { return "" }
-
-type Request uint32
