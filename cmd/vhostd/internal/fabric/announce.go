@@ -20,7 +20,9 @@ func (c *conn) Announce(address [6]byte) {
 	if c.herald == nil {
 		c.herald = newWorker(c, 0)
 	}
-	c.herald.inject(rarp(address))
+	if err := memtable.Guard(func() error { c.herald.inject(rarp(address)); return nil }); err != nil {
+		c.port.sw.log.Warn("announcement lost", "port", c.port.opts.Name, "error", err)
+	}
 }
 
 // rarp makes the frame.
