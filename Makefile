@@ -1,0 +1,71 @@
+# Everything a person or a CI runs. `make help` lists the targets.
+
+GO ?= go
+PKG ?= ./...
+
+# What runs without a peer, and what needs one.
+UNIT = $$($(GO) list ./... | grep -v /qemu-test)
+# Packages where goroutines meet; the race detector costs five times the time.
+RACE = ./memtable/... ./virtio/... ./vhost/... ./cmd/...
+
+# Groups of tests as NAME:SECONDS:COMMAND; the seconds are a budget on two cores.
+# Their sum is the promise that `make test` takes less than twenty minutes.
+lint  = 'lint:150:$(MAKE) -s lint'
+unit  = 'unit:150:$(GO) test -json $(UNIT)'
+race  = 'race:240:$(GO) test -json -race -short $(RACE)'
+fuzz  = 'fuzz:120:./tools/fuzz.sh $(GO) 5s'
+peers = 'peers:180:$(GO) test -json -count=1 ./qemu-test/peers'
+qemu  = 'qemu:300:$(GO) test -json -count=1 -timeout 15m $$($(GO) list ./qemu-test/... | grep -v /peers)'
+
+TESTGROUPS = $(GO) run ./tools/testgroups
+
+.DEFAULT_GOAL := build
+.PHONY: help build install test test-long race fuzz lint bench deps cover clean go-version soft-deps
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r t d; do printf '  %-11s %s\n' "$$t" "$$d"; done
+
+build: go-version ## build bin/vhostd, one static binary
+	@mkdir -p bin
+	CGO_ENABLED=0 $(GO) build -trimpath -o bin/ ./cmd/vhostd
+
+test: go-version soft-deps build ## run all tests, each group against its budget of time
+	@$(TESTGROUPS) $(lint) $(unit) $(race) $(fuzz) $(peers) $(qemu)
+
+test-long: go-version soft-deps build ## run all tests under the race detector, and fuzz each target for a minute
+	@$(TESTGROUPS) $(lint) 'race:1200:$(GO) test -json -race -count=1 $(UNIT)' \
+		'fuzz:3600:./tools/fuzz.sh $(GO) 60s' $(peers) $(qemu)
+
+race: go-version ## run the tests of the packages where goroutines meet under the race detector
+	@$(TESTGROUPS) $(race)
+
+fuzz: go-version ## fuzz each target for five seconds
+	@$(TESTGROUPS) $(fuzz)
+
+lint: go-version ## gofmt, go vet (amd64 and arm64), staticcheck, and the house rules
+	@bad=$$(gofmt -l $$(git ls-files -co --exclude-standard '*.go')); test -z "$$bad" || { echo "not gofmt-clean:" $$bad; exit 1; }
+	@$(GO) vet ./...
+	@GOARCH=arm64 $(GO) vet ./...
+	@$(GO) tool staticcheck ./...
+	@$(GO) run ./tools/checkunsafe .
+
+bench: go-version ## run the micro-benchmarks; PKG= names packages
+	$(GO) test -run '^$$' -bench . -benchmem $(PKG)
+
+cover: go-version ## test coverage by package, and bin/cover.html
+	@mkdir -p bin
+	@$(GO) test -short -coverprofile=bin/cover.out $(UNIT) | grep -v 'no test files'
+	@$(GO) tool cover -html=bin/cover.out -o bin/cover.html
+	@$(GO) tool cover -func=bin/cover.out | tail -1
+
+deps: ## install what the tests talk to: QEMU and DPDK's testpmd (Debian, as root)
+	@./tools/deps.sh
+
+clean: ## remove what make has made
+	rm -rf bin build
+
+soft-deps:
+	@./tools/deps.sh --soft
+
+go-version:
+	@./tools/check-go.sh "$(GO)"
