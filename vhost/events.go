@@ -2,36 +2,12 @@ package vhost
 
 import (
 	"context"
-	"sync/atomic"
+	"fmt"
 
 	"github.com/vhostd/vhostd/memtable"
-	"github.com/vhostd/vhostd/virtio"
 )
 
-// Job is one ring that a Runner serves. The server makes it and fills in the
-// exported fields; it is attached once and detached once, then closed.
-type Job struct {
-	Queue   *virtio.Queue
-	Handler Handler
-	Fail    func(error) // the connection is lost
-	Broken  func(error) // the ring is
-
-	kicks atomic.Uint64
-}
-
-// SetKick changes what wakes the job: fd, an eventfd that is the job's from
-// now on, error or not; or with fd -1 the clock, if poll is set (SET_VRING_KICK
-// with bit 8), and nothing otherwise. The old file is closed when SetKick
-// returns. The ring is looked at once after every change, so no kick is lost.
-func (j *Job) SetKick(fd int, poll bool) error { panic("stub") }
-
-// Kicks counts the times the kick file woke the job.
-func (j *Job) Kicks() uint64 { return j.kicks.Load() }
-
-// Close gives the kick file back. The job must have been detached.
-func (j *Job) Close() error { panic("stub") }
-
-// Runner serves jobs on goroutines of its own.
+// Runner serves jobs on workers of its own.
 type Runner interface {
 	Domain() *memtable.Domain
 	Attach(*Job) error                  // serves from now on, and looks at the ring once
@@ -39,6 +15,70 @@ type Runner interface {
 	Wake(*Job)                          // look at the ring once; any goroutine, never blocks
 }
 
-// Events runs a goroutine per job, parked on its kick. A nil domain makes one
-// for itself.
-func Events(d *memtable.Domain) Runner { panic("stub") }
+// events is the Runner with a goroutine per job.
+type events struct{ domain *memtable.Domain }
+
+// Events runs a goroutine per job, parked on its kick: no time is used while
+// nothing happens, and a handler that blocks holds up its own ring only. A nil
+// domain makes one for itself.
+func Events(d *memtable.Domain) Runner {
+	if d == nil {
+		d = new(memtable.Domain)
+	}
+	return &events{d}
+}
+
+// Domain implements Runner.
+func (e *events) Domain() *memtable.Domain { return e.domain }
+
+// Attach implements Runner.
+func (e *events) Attach(j *Job) error {
+	w, err := j.waiter()
+	if err != nil {
+		return err
+	}
+	if j.done != nil {
+		return fmt.Errorf("queue %d: job was attached before", j.Queue.Index())
+	}
+	j.done = make(chan struct{})
+	go e.run(j, w)
+	return nil
+}
+
+// Detach implements Runner. With an error from ctx the goroutine is still in
+// the handler; it leaves as soon as that returns.
+func (e *events) Detach(ctx context.Context, j *Job) error {
+	if j.done == nil {
+		return nil
+	}
+	j.stop.Store(true)
+	e.Wake(j)
+	select {
+	case <-j.done:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("queue %d: its handler does not return: %w", j.Queue.Index(), ctx.Err())
+	}
+}
+
+// Wake implements Runner.
+func (e *events) Wake(j *Job) {
+	if w, err := j.waiter(); err == nil {
+		w.Wake()
+	}
+}
+
+// run is the goroutine of one job.
+func (e *events) run(j *Job, w *waiter) {
+	defer close(j.done)
+	memtable.Faults() // of this goroutine, which ends here: nothing to restore
+	r := e.domain.Join(fmt.Sprintf("queue %d", j.Queue.Index()))
+	defer r.Close()
+	for ok := true; ok && !j.stop.Load(); {
+		worked := false
+		for j.Serve(r) && !j.stop.Load() {
+			worked = true
+		}
+		ok = w.Wait(worked)
+	}
+}

@@ -31,9 +31,14 @@ func (s *fdSet) add(fds []int) { s.fds = append(s.fds, fds...) }
 // Close closes what is left and empties the set.
 func (s *fdSet) Close() {
 	for _, fd := range s.fds {
-		if fd >= 0 {
-			_ = unix.Close(fd) // the number is gone whatever close says
-		}
+		closeFD(fd)
 	}
 	s.fds = s.fds[:0]
+}
+
+// closeFD closes a file if there is one (-1: none).
+func closeFD(fd int) {
+	if fd >= 0 {
+		_ = unix.Close(fd) // the number is gone whatever close says
+	}
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -60,9 +61,12 @@ func newWire(c *net.UnixConn, timeout time.Duration) *wire {
 // connection is over. No error leaves a file open.
 //
 // What was not taken of the last message's files is closed here.
-func (w *wire) read() (*message, error) {
+func (w *wire) read() (*message, error) { return w.readBefore(time.Time{}) }
+
+// readBefore is read for one who expects a message: it must begin before t.
+func (w *wire) readBefore(t time.Time) (*message, error) {
 	w.fds.Close()
-	m, err := w.receive()
+	m, err := w.receive(t)
 	if err != nil {
 		w.fds.Close()
 		return nil, err
@@ -70,8 +74,8 @@ func (w *wire) read() (*message, error) {
 	return m, nil
 }
 
-func (w *wire) receive() (*message, error) {
-	if err := w.c.SetReadDeadline(time.Time{}); err != nil {
+func (w *wire) receive(begin time.Time) (*message, error) {
+	if err := w.c.SetReadDeadline(begin); err != nil {
 		return nil, err
 	}
 	if err := w.fill(w.head[:], true); err != nil {
@@ -164,4 +168,20 @@ func (w *wire) write(request, flags uint32, payload []byte, fds ...int) error {
 		_, err = w.c.Write(b[n:])
 	}
 	return err
+}
+
+// unixConn makes a connection of fd, which is its from now on, error or not.
+func unixConn(fd int) (*net.UnixConn, error) {
+	f := os.NewFile(uintptr(fd), "vhost-user")
+	defer f.Close() // FileConn makes its own copy
+	c, err := net.FileConn(f)
+	if err != nil {
+		return nil, fmt.Errorf("file is no socket: %w", err)
+	}
+	u, ok := c.(*net.UnixConn)
+	if !ok || u.LocalAddr().Network() != "unix" {
+		c.Close()
+		return nil, fmt.Errorf("file is a %s socket, not a Unix stream socket", c.LocalAddr().Network())
+	}
+	return u, nil
 }
