@@ -5,17 +5,23 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"path/filepath"
 )
 
 // Check looks at all ports together, those of flags and those of the file:
 // names and sockets must be different, MAC addresses different in a group.
-// Ports without a MAC address get one.
+// Sockets become absolute paths, since QEMU may run elsewhere. Ports without a
+// MAC address get one.
 func Check(nets []Net, control string) error {
 	if len(nets) == 0 {
 		return errors.New("there is no port: give --net NAME=SOCKET, or --config with a [[net]] table")
 	}
-	names, sockets := make(map[string]Net), make(map[string]Net)
-	for _, n := range nets {
+	names, sockets := make(map[string]*Net), make(map[string]*Net)
+	for i := range nets {
+		n := &nets[i]
+		if err := n.absolute(); err != nil {
+			return err
+		}
 		if other, ok := names[n.Name]; ok {
 			return &Error{n.Origin, n.Name, "", fmt.Errorf(
 				"a port of this name is there already (%s, %s): give one of them another name", other.Origin, other.Socket)}
@@ -31,6 +37,19 @@ func Check(nets []Net, control string) error {
 		names[n.Name], sockets[n.Socket] = n, n
 	}
 	return assignMACs(nets)
+}
+
+// absolute makes the socket's path so; it must still be short enough.
+func (n *Net) absolute() error {
+	path, err := filepath.Abs(n.Socket)
+	if err == nil {
+		err = checkSocket(path)
+	}
+	if err != nil {
+		return &Error{n.Origin, n.Name, "socket", err}
+	}
+	n.Socket = path
+	return nil
 }
 
 // assignMACs gives ports without an address one that is the same at every

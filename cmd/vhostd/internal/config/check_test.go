@@ -41,6 +41,19 @@ func TestDuplicatesAreRefusedByName(t *testing.T) {
 	}
 }
 
+func TestRelativeAndAbsolutePathsOfOneSocketAreOne(t *testing.T) {
+	dir := t.TempDir()
+	t.Chdir(dir)
+	err := Check(nets(t, "a=x", "b="+dir+"/x"), "")
+	if err == nil || !strings.Contains(err.Error(), dir+`/x is the socket of port "a" already`) {
+		t.Errorf("error %v", err)
+	}
+	one := nets(t, "a=x")
+	if err := Check(one, ""); err != nil || one[0].Socket != dir+"/x" {
+		t.Errorf("the socket is %s, %v", one[0].Socket, err)
+	}
+}
+
 func TestGroupsMayShareAddresses(t *testing.T) {
 	all := nets(t, "a=/a,mac=52:54:00:00:00:01", "b=/b,mac=52:54:00:00:00:01,group=other")
 	if err := Check(all, "/control"); err != nil {
