@@ -18,7 +18,8 @@ type road struct {
 	split        bool   // A and B in two processes, each with its own memory
 	huge         bool
 	args         []string
-	largest      int // frame
+	largest      int    // frame
+	before       func() // is called when the ports are up, before frames are sent
 }
 
 // deliver sends frames both ways at once and compares what came out.
@@ -38,6 +39,7 @@ func (r road) deliver(t *testing.T, socketA, socketB string) {
 		a := StartTestpmd(t, config)
 		config.Devices = []string{devices[3], devices[2]}
 		b := StartTestpmd(t, config)
+		r.before()
 		a.Command("start")
 		b.Command("start")
 		awaitTransmitted(t, a, 0, len(sentB))
@@ -46,6 +48,7 @@ func (r road) deliver(t *testing.T, socketA, socketB string) {
 		b.Quit()
 	} else {
 		p := StartTestpmd(t, config)
+		r.before()
 		p.Command("start")
 		awaitTransmitted(t, p, 0, len(sentB))
 		awaitTransmitted(t, p, 3, len(sentA))

@@ -11,7 +11,7 @@ import (
 func TestTheRoadItselfLosesNothing(t *testing.T) {
 	dir := t.TempDir()
 	a, b := filepath.Join(dir, "a.sock"), filepath.Join(dir, "b.sock")
-	r := road{queues: 2, ring: 256, options: ",mrg_rxbuf=1,in_order=0", largest: 1514, split: true}
+	r := road{queues: 2, ring: 256, options: ",mrg_rxbuf=1,in_order=0", largest: 1514, split: true, before: func() {}}
 	backend := StartTestpmd(t, Config{
 		Devices: []string{
 			fmt.Sprintf("net_vhost0,iface=%s,queues=%d", a, r.queues),
