@@ -97,6 +97,8 @@ func TestWaiterLosesNoKickWhileFilesAreSwapped(t *testing.T) {
 	_, peer := bell(t)
 	for range 300 {
 		given, next := bell(t)
+		put.Add(1)
+		_ = addEventfd(peer) // perhaps not looked at before the swap
 		swapped := make(chan struct{})
 		go func() {
 			defer close(swapped)
@@ -105,12 +107,8 @@ func TestWaiterLosesNoKickWhileFilesAreSwapped(t *testing.T) {
 			}
 		}()
 		n := put.Add(1)
-		_ = addEventfd(peer)
+		_ = addEventfd(next) // before, while or after it is watched
 		<-swapped
-		eventually(t, "the work is seen", func() bool { return seen.Load() >= n })
-
-		n = put.Add(1)
-		_ = addEventfd(next)
 		eventually(t, "the work is seen", func() bool { return seen.Load() >= n })
 		peer = next
 	}
