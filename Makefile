@@ -2,6 +2,8 @@
 
 GO ?= go
 PKG ?= ./...
+MUTATE ?= ./memtable ./virtio ./virtio/vnet ./vhost
+N ?= 30
 
 # What runs without a peer, and what needs one.
 UNIT = $$($(GO) list ./... | grep -v /qemu-test)
@@ -20,7 +22,7 @@ qemu  = 'qemu:300:$(GO) test -json -count=1 -timeout 15m $$($(GO) list ./qemu-te
 TESTGROUPS = $(GO) run ./tools/testgroups
 
 .DEFAULT_GOAL := build
-.PHONY: help build install test test-long race fuzz lint bench deps cover clean go-version soft-deps
+.PHONY: help build install test test-long race fuzz lint bench mutants deps cover clean go-version soft-deps
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r t d; do printf '  %-11s %s\n' "$$t" "$$d"; done
@@ -57,6 +59,9 @@ cover: go-version ## test coverage by package, and bin/cover.html
 	@$(GO) test -short -coverprofile=bin/cover.out $(UNIT) | grep -v 'no test files'
 	@$(GO) tool cover -html=bin/cover.out -o bin/cover.html
 	@$(GO) tool cover -func=bin/cover.out | tail -1
+
+mutants: go-version ## change the code a little, see whether the tests mind; MUTATE= names packages, N= how many changes
+	$(GO) run ./tools/mutants -go "$(GO)" -n $(N) $(MUTATE)
 
 deps: ## install what the tests talk to: QEMU and DPDK's testpmd (Debian, as root)
 	@./tools/deps.sh
