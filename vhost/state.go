@@ -1,0 +1,205 @@
+package vhost
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+
+	"github.com/vhostd/vhostd/memtable"
+	"github.com/vhostd/vhostd/virtio"
+)
+
+// view is what workers shall see of ring r: a function of all that the peer
+// has said. nil: nothing, and missing says why when the ring is started.
+func (s *Session) view(r *vring) (v *virtio.View, missing error) {
+	switch {
+	case !r.started:
+		return nil, nil
+	case r.size == 0:
+		return nil, errors.New("no SET_VRING_NUM came for it")
+	case !r.located:
+		return nil, errors.New("no SET_VRING_ADDR came for it")
+	}
+	ring, err := s.memory.ring(r.addr, r.size)
+	if err != nil {
+		return nil, err
+	}
+	v = &virtio.View{Ring: ring, Features: s.Features(), Mem: s.memory.byGPA, Call: r.call, Enabled: r.enabled}
+	if s.dirty != nil && v.Features.Has(virtio.FeatureLogAll) {
+		v.Log = s.dirty
+		v.LogUsed = r.addr.Flags&VringLog != 0
+		v.UsedLog = memtable.GPA(r.addr.Log)
+	}
+	return v, nil
+}
+
+// apply makes every ring what the state says. When it returns nil no worker
+// uses anything that the state does not name any more: whatever the message
+// took away may now be acknowledged, unmapped or closed. Its errors are fatal.
+func (s *Session) apply() error {
+	late := false
+	var stopped []*vring
+	for _, r := range s.rings {
+		v, missing := s.view(r)
+		s.note(r, missing)
+		old, broken := r.current()
+		if broken != nil {
+			v = nil
+		}
+		if sameView(old, v) {
+			continue
+		}
+		if v != nil && !r.placed {
+			if err := r.place(v.Ring); err != nil {
+				return fatal(err)
+			}
+		}
+		if v == nil {
+			stopped = append(stopped, r)
+		} else {
+			s.changed(r, v)
+		}
+		late = r.configure(v) || late
+		if r.job != nil && v != nil {
+			s.runner.Wake(r.job)
+		}
+	}
+	if late {
+		if err := s.wait(); err != nil {
+			return fatal(err)
+		}
+	}
+	for _, r := range stopped {
+		s.changed(r, nil)
+	}
+	return nil
+}
+
+// note keeps why ring r has no memory, and tells the driver's side once.
+func (s *Session) note(r *vring, missing error) {
+	if missing != nil && r.missing == nil {
+		s.log(slog.LevelWarn, "ring has no memory", "ring", r.queue.Index(), "error", missing)
+		r.err.Ring()
+	}
+	r.missing = missing
+}
+
+// changed tells the handler of ring r's new view.
+func (s *Session) changed(r *vring, v *virtio.View) {
+	r.told = v != nil
+	if s.can.watcher != nil {
+		s.unlocked(func() { s.can.watcher.RingChanged(r.queue.Index(), v) })
+	}
+}
+
+// wait returns nil when every worker has left the section it was in: nobody
+// sees what was configured before.
+func (s *Session) wait() (err error) {
+	s.unlocked(func() {
+		ctx, cancel := context.WithTimeout(s.ctx, s.timeout)
+		defer cancel()
+		err = s.runner.Domain().Wait(ctx)
+	})
+	return err
+}
+
+// start makes ring r run: from here on it is looked at, whether a kick comes
+// or not (vhost-user, SET_VRING_KICK). The kick file is the session's.
+func (s *Session) start(r *vring, fd int) error {
+	if err := s.newJob(r, fd); err != nil {
+		return err
+	}
+	r.started, r.placed, r.missing = true, false, nil
+	r.heal()
+	if err := s.apply(); err != nil {
+		return err
+	}
+	if r.job != nil {
+		if err := s.runner.Attach(r.job); err != nil {
+			return fatal(fmt.Errorf("ring %d: %w", r.queue.Index(), err))
+		}
+	}
+	s.tellConfig()
+	return nil
+}
+
+// newJob makes the job of ring r, woken by fd, which it takes.
+func (s *Session) newJob(r *vring, fd int) error {
+	if r.shared {
+		return ignoreKick(fd)
+	}
+	job := &Job{Queue: r.queue, Handler: s.handler, Fail: s.Fail, Broken: func(err error) { s.breakRing(r, err) }}
+	if err := job.SetKick(fd, fd < 0); err != nil {
+		_ = job.Close() // it was never attached
+		return err
+	}
+	r.job = job
+	return nil
+}
+
+// stop stops rings: when it returns nil no worker is in them, what was used is
+// published, and their kick files are closed. For a ring that is not started it
+// changes nothing.
+func (s *Session) stop(rings ...*vring) error {
+	for _, r := range rings {
+		r.started = false
+	}
+	if err := s.apply(); err != nil {
+		return err
+	}
+	for _, r := range rings {
+		if err := s.detach(s.ctx, r); err != nil {
+			return fatal(err)
+		}
+		r.base, r.placed = r.position(), false
+		r.kickFD, r.polled = -1, false
+	}
+	return nil
+}
+
+// detach takes ring r's job from its worker.
+func (s *Session) detach(ctx context.Context, r *vring) (err error) {
+	if r.job == nil {
+		return nil
+	}
+	s.unlocked(func() {
+		ctx, cancel := context.WithTimeout(ctx, s.timeout)
+		defer cancel()
+		err = s.runner.Detach(ctx, r.job)
+	})
+	if err != nil {
+		return err
+	}
+	job := r.job
+	r.job = nil
+	return job.Close()
+}
+
+// running says whether any ring has been used since it was started.
+func (s *Session) running() bool {
+	for _, r := range s.rings {
+		if r.started && r.placed {
+			return true
+		}
+	}
+	return false
+}
+
+// suspended says whether all rings are stopped: then nothing is sent to the
+// front-end but replies (vhost-user, "Suspended device state").
+func (s *Session) suspended() bool {
+	for _, r := range s.rings {
+		if r.started {
+			return false
+		}
+	}
+	return true
+}
+
+// breakRing gives ring r up for a worker; its siblings live.
+func (s *Session) breakRing(r *vring, err error) {
+	if r.fail(err) {
+		s.log(slog.LevelWarn, "ring is broken until the driver resets it", "ring", r.queue.Index(), "error", err)
+	}
+}

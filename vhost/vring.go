@@ -1,0 +1,121 @@
+package vhost
+
+import (
+	"sync"
+
+	"github.com/vhostd/vhostd/memtable"
+	"github.com/vhostd/vhostd/virtio"
+)
+
+// vring is what a session knows of one ring. It belongs to the session's
+// goroutine and to whom holds the session's lock; what is under mu is shared
+// with the workers.
+type vring struct {
+	queue  *virtio.Queue
+	shared bool // Spec.Shared: others fill it
+
+	size    uint16          // SET_VRING_NUM; 0: not yet
+	addr    VringAddr       // SET_VRING_ADDR
+	located bool            // addr came
+	base    virtio.Position // SET_VRING_BASE, and after a stop where the queue was
+
+	started bool  // SET_VRING_KICK … GET_VRING_BASE
+	placed  bool  // since the start the queue had a view: its position counts, not base
+	enabled bool  // SET_VRING_ENABLE
+	polled  bool  // SET_VRING_KICK without a file
+	told    bool  // the handler heard of a view, and of no stop since
+	missing error // why a started ring has no memory; nil: it has
+
+	job       *Job // from start to stop, unless shared
+	call, err *doorbell
+	kickFD    int // -1: none. For Info: job, call and err own the files
+	callFD    int
+	errFD     int
+
+	mu     sync.Mutex
+	view   *virtio.View // as last configured
+	broken error        // why the worker gave the ring up, until the next start
+}
+
+func newVring(queue *virtio.Queue, shared bool) *vring {
+	return &vring{queue: queue, shared: shared, call: newDoorbell(), err: newDoorbell(), kickFD: -1, callFD: -1, errFD: -1}
+}
+
+// configure publishes v, unless the ring is broken: then nothing brings it
+// back before the next start. changed: a view was taken away or replaced, so
+// workers may still use the old one.
+func (r *vring) configure(v *virtio.View) (changed bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.broken != nil {
+		v = nil
+	}
+	old := r.view
+	r.view = v
+	r.queue.Configure(v)
+	return old != nil
+}
+
+// fail breaks the ring, once: it has no view from now on and the driver's side
+// is told by the error eventfd. Workers call it, so it waits for nobody.
+func (r *vring) fail(err error) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.broken != nil {
+		return false
+	}
+	r.broken = err
+	r.queue.Configure(nil)
+	r.err.Ring()
+	return true
+}
+
+// heal forgets that the ring was broken. Only while it is stopped.
+func (r *vring) heal() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.broken = nil
+}
+
+// current is the view as last configured, and why the ring is broken.
+func (r *vring) current() (*virtio.View, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.view, r.broken
+}
+
+// place makes the queue begin at the base. The used index is the driver's to
+// see already, so it is read back from its memory (vhost-user, SET_VRING_BASE).
+func (r *vring) place(ring virtio.Ring) error {
+	var used uint16
+	if err := memtable.Guard(func() error { used = virtio.UsedIndex(ring); return nil }); err != nil {
+		return err
+	}
+	r.queue.SetPosition(r.base, used)
+	r.placed = true
+	return nil
+}
+
+// position is the answer to GET_VRING_BASE for a stopped ring.
+func (r *vring) position() virtio.Position {
+	if r.placed {
+		return r.queue.Position()
+	}
+	return r.base
+}
+
+// forget drops what a front-end configured (RESET_DEVICE). The ring is stopped.
+func (r *vring) forget() {
+	r.size, r.addr, r.located, r.base = 0, VringAddr{}, false, 0
+}
+
+// sameView says whether two views are the same to a worker.
+func sameView(a, b *virtio.View) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+	return a.Ring.Size == b.Ring.Size && &a.Ring.Desc[0] == &b.Ring.Desc[0] &&
+		&a.Ring.Avail[0] == &b.Ring.Avail[0] && &a.Ring.Used[0] == &b.Ring.Used[0] &&
+		a.Features == b.Features && a.Mem == b.Mem && a.Enabled == b.Enabled &&
+		a.Log == b.Log && a.LogUsed == b.LogUsed && a.UsedLog == b.UsedLog
+}
