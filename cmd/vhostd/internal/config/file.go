@@ -120,8 +120,8 @@ func (f *File) settings(d *document, at positions) (err error) {
 	}
 	f.Log = Log(d.Log)
 	if d.Log.Level != "" {
-		if err := new(slog.LevelVar).UnmarshalText([]byte(d.Log.Level)); err != nil {
-			return fail("log", "level", fmt.Errorf("%q is none of debug, info, warn and error", d.Log.Level))
+		if _, err := ParseLevel(d.Log.Level); err != nil {
+			return fail("log", "level", err)
 		}
 	}
 	if d.Log.Format != "" && d.Log.Format != "text" && d.Log.Format != "json" {
@@ -136,6 +136,14 @@ func (f *File) settings(d *document, at positions) (err error) {
 		}
 	}
 	return nil
+}
+
+// ParseLevel reads a log level.
+func ParseLevel(s string) (level slog.Level, err error) {
+	if err := level.UnmarshalText([]byte(s)); err != nil {
+		return level, fmt.Errorf("%q is none of debug, info, warn and error", s)
+	}
+	return level, nil
 }
 
 // port makes table i a port, through the options that --net has.

@@ -38,6 +38,7 @@ const (
 	Dialling  = "dialling"  // the daemon looks for a front-end to connect to
 	Connected = "connected" // a front-end is there, no ring is started
 	Running   = "running"   // a ring is started
+	Failed    = "failed"    // the daemon cannot serve the port any more
 )
 
 // Port is a port and who is attached to it.
