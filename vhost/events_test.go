@@ -272,7 +272,7 @@ func TestEventsReportsARingThatBreaks(t *testing.T) {
 	// It is parked now, and looks again only when woken.
 	r.Wake(b.job)
 	<-b.broken
-	b.free(t)
+	b.Wait() // no worker is left in a section
 }
 
 func TestEventsReportsAJumpOfTheAvailableIndex(t *testing.T) {
