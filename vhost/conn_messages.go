@@ -155,19 +155,34 @@ func (c *Conn) SendRARP(mac [6]byte) error {
 
 // GetConfig reads size bytes of the config space at off.
 func (c *Conn) GetConfig(off, size int) ([]byte, error) {
-	var got Config
+	var got configReply
 	ask := Config{Offset: uint32(off), Size: uint32(size), Data: make([]byte, max(size, 0))}
 	if err := c.ask(GetConfig, ask, &got); err != nil {
 		return nil, err
 	}
-	switch len(got.Data) {
-	case size:
-		return append([]byte(nil), got.Data...), nil
-	case 0:
-		return nil, &RefusedError{Request: GetConfig} // size 0 means failure
+	switch {
+	case got.refused:
+		return nil, &RefusedError{Request: GetConfig, Code: 1}
+	case len(got.Data) != size:
+		c.broken = &ProtocolError{GetConfig, fmt.Errorf("asked for %d bytes, answered with %d", size, len(got.Data))}
+		return nil, c.broken
 	}
-	c.broken = &ProtocolError{GetConfig, fmt.Errorf("asked for %d bytes, answered with %d", size, len(got.Data))}
-	return nil, c.broken
+	return append([]byte(nil), got.Data...), nil
+}
+
+// configReply is a Config, or nothing at all, which means failure (vhost-user,
+// GET_CONFIG).
+type configReply struct {
+	Config
+	refused bool
+}
+
+// UnmarshalBinary implements encoding.BinaryUnmarshaler.
+func (r *configReply) UnmarshalBinary(p []byte) error {
+	if r.refused = len(p) == 0; r.refused {
+		return nil
+	}
+	return r.Config.UnmarshalBinary(p)
 }
 
 // SetConfig writes p into the config space at off; live: as a migration does,

@@ -70,7 +70,7 @@ func TestConnARefusalLeavesTheConnectionUsable(t *testing.T) {
 	c := backend(t, testTimeout, func(m *message) (uint32, []byte, bool) {
 		switch Request(m.Request) {
 		case GetConfig:
-			return flagVersion | flagReply, bytesOf(Config{}), true // size 0: failed
+			return flagVersion | flagReply, nil, true // size 0: failed
 		case GetFeatures:
 			return flagVersion | flagReply, bytesOf(U64(7)), true
 		}
