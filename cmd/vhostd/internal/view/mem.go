@@ -15,7 +15,7 @@ func Memory(w io.Writer, l control.List[control.Memory]) error {
 		if !m.Changed.IsZero() {
 			changed = text.Age(l.Time.Sub(m.Changed)) + " ago"
 		}
-		err := heading(w, i, "%s: %s, %d of %d slots, changed %s", m.Port, text.Clean(m.Peer), len(m.Regions), m.Slots, changed)
+		err := heading(w, i, "%s: %s, %d of %d slots, changed %s", m.Port, m.Peer, len(m.Regions), m.Slots, changed)
 		if err != nil {
 			return err
 		}

@@ -57,12 +57,13 @@ func Messages(w io.Writer, l control.List[control.Messages]) error {
 	return nil
 }
 
-// heading begins the block of item i.
+// heading begins the block of item i; it is one line.
 func heading(w io.Writer, i int, format string, args ...any) error {
+	gap := ""
 	if i > 0 {
-		format = "\n" + format
+		gap = "\n"
 	}
-	_, err := io.WriteString(w, fmt.Sprintf(format, args...)+"\n")
+	_, err := fmt.Fprintf(w, "%s%s\n", gap, text.Clean(fmt.Sprintf(format, args...)))
 	return err
 }
 
