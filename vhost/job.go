@@ -86,14 +86,13 @@ func (j *Job) Close() error {
 // calling goroutine must have [memtable.Faults] on.
 func (j *Job) Serve(r *memtable.Reader) (again bool) {
 	again, err := j.look(r)
-	var fault *memtable.FaultError
-	switch {
-	case err == nil:
-	case errors.As(err, &fault):
-		return j.blame(fault)
-	default:
-		j.Broken(err)
+	if err == nil {
+		return again
 	}
+	if fault, ok := errors.AsType[*memtable.FaultError](err); ok {
+		return j.blame(fault)
+	}
+	j.Broken(err)
 	return again
 }
 
