@@ -28,6 +28,10 @@ type flow struct {
 
 func (h *hall) talk(from int, a, b *vhosttest.Guest) *flow {
 	f := &flow{tb: h.tb, a: a, b: b, from: from}
+	b.Send(vhosttest.Frame(broadcast, address(from+1), 60, 0))
+	if a.Recv(vhosttest.Timeout) == nil {
+		h.tb.Fatal("the flow's ends do not hear each other")
+	}
 	f.wg.Go(func() {
 		frame := vhosttest.Frame(address(from+1), address(from), 900, 0)
 		for i := byte(0); !f.stop.Load(); i++ {
@@ -76,10 +80,11 @@ func TestAStuckReceiverCostsOnlyItsOwnFrames(t *testing.T) {
 	})
 	h.more(flow, 20)
 	const frames = 500
+	before := h.ports[3].Stats().Drops[NoBuffers.String()]
 	for range frames {
 		sender.Send(vhosttest.Frame(address(3), address(2), 200, 0))
 	}
-	h.dropped(3, NoBuffers, frames)
+	h.dropped(3, NoBuffers, before+frames)
 	h.more(flow, 20)
 	flow.end()
 }
