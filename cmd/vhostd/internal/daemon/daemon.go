@@ -33,15 +33,18 @@ type Daemon struct {
 
 // Open makes the switches and all sockets, or none: after an error nothing is
 // left open and no file is left behind.
-func Open(o Options) (d *Daemon, err error) {
-	d = &Daemon{log: o.Log, switches: make(map[string]*fabric.Switch)}
-	defer func() {
-		if err != nil {
-			d.Close()
-		}
-	}()
+func Open(o Options) (*Daemon, error) {
+	d := &Daemon{log: o.Log, switches: make(map[string]*fabric.Switch)}
+	if err := d.open(o); err != nil {
+		d.Close()
+		return nil, err
+	}
+	return d, nil
+}
+
+func (d *Daemon) open(o Options) (err error) {
 	if d.control, err = listen(o.Control.Socket, o.Control.Perm, o.Control.Owner); err != nil {
-		return nil, fmt.Errorf("control socket (--control): %w", err)
+		return fmt.Errorf("control socket (--control): %w", err)
 	}
 	for _, n := range o.Nets {
 		sw, ok := d.switches[n.Group]
@@ -54,11 +57,11 @@ func Open(o Options) (d *Daemon, err error) {
 		}
 		p, err := openPort(sw, n, o.Log.With("port", n.Name))
 		if err != nil {
-			return nil, &config.Error{Origin: n.Origin, Port: n.Name, Err: err}
+			return &config.Error{Origin: n.Origin, Port: n.Name, Err: err}
 		}
 		d.ports = append(d.ports, p)
 	}
-	return d, nil
+	return nil
 }
 
 // Run serves until ctx ends; then the sockets are gone. A port that cannot go
