@@ -17,15 +17,14 @@ type road struct {
 	server       bool   // testpmd listens, vhostd dials
 	split        bool   // A and B in two processes, each with its own memory
 	huge         bool
-	args         []string
-	largest      int    // frame
+	largest      int    // frame; testpmd's buffers hold 2048 bytes
 	before       func() // is called when the ports are up, before frames are sent
 }
 
 // deliver sends frames both ways at once and compares what came out.
 func (r road) deliver(t *testing.T, socketA, socketB string) {
 	t.Helper()
-	dir := t.TempDir()
+	dir := shortDir(t)
 	// Few enough that a receiver that has posted its ring never lacks buffers:
 	// then not one frame may be lost, whoever is slow.
 	perQueue := r.ring / 4
@@ -33,15 +32,15 @@ func (r road) deliver(t *testing.T, socketA, socketB string) {
 	sentB := r.write(t, dir, "b", Flow{Src: MAC(2), Dst: MAC(1), Port: 2000}, perQueue)
 
 	devices := []string{r.pcap(dir, 0, "a"), r.virtio(0, socketA), r.virtio(1, socketB), r.pcap(dir, 1, "b")}
-	config := Config{Devices: devices, Queues: r.queues, Ring: r.ring, Huge: r.huge, Mode: "io", Args: r.args}
+	config := Config{Devices: devices, Queues: r.queues, Ring: r.ring, Huge: r.huge, Mode: "io"}
 	if r.split {
 		config.Devices = devices[:2]
 		a := StartTestpmd(t, config)
 		config.Devices = []string{devices[3], devices[2]}
 		b := StartTestpmd(t, config)
 		r.before()
-		a.Command("start")
-		b.Command("start")
+		a.Forward()
+		b.Forward()
 		awaitTransmitted(t, a, 0, len(sentB))
 		awaitTransmitted(t, b, 0, len(sentA))
 		a.Quit()
@@ -49,7 +48,7 @@ func (r road) deliver(t *testing.T, socketA, socketB string) {
 	} else {
 		p := StartTestpmd(t, config)
 		r.before()
-		p.Command("start")
+		p.Forward()
 		awaitTransmitted(t, p, 0, len(sentB))
 		awaitTransmitted(t, p, 3, len(sentA))
 		p.Quit()

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"io"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
@@ -42,7 +41,6 @@ type Config struct {
 	Ring    int      // descriptors of every queue
 	Huge    bool     // on hugepages, in files of one page size; else on one file of small pages
 	Mode    string   // forwarding mode: io, txonly, rxonly …
-	Args    []string // further arguments of testpmd itself
 }
 
 // memoryMB is enough for the buffers of four ports. On hugepages this many
@@ -58,7 +56,7 @@ func StartTestpmd(t testing.TB, c Config) *Testpmd {
 	}
 	// Its output goes through stdio; the prompt alone does not. Without stdbuf
 	// the prompt would come before the answer.
-	cmd := exec.Command("stdbuf", append([]string{"-oL", path}, c.args(filepath.Base(t.TempDir()))...)...)
+	cmd := exec.Command("stdbuf", append([]string{"-oL", path}, c.args(filepath.Base(shortDir(t)))...)...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	p := &Testpmd{t: t, cmd: cmd, news: make(chan struct{}, 1), done: make(chan struct{})}
 	if p.stdin, err = cmd.StdinPipe(); err != nil {
@@ -78,7 +76,6 @@ func StartTestpmd(t testing.TB, c Config) *Testpmd {
 }
 
 func (c Config) args(prefix string) []string {
-	prefix += strconv.Itoa(os.Getpid())
 	args := []string{"--lcores=0@0-1,1@0-1", "--no-pci", "--no-telemetry", "--file-prefix=" + prefix, "-m", strconv.Itoa(memoryMB)}
 	if c.Huge {
 		args = append(args, "--in-memory", "--single-file-segments")
@@ -89,9 +86,8 @@ func (c Config) args(prefix string) []string {
 		args = append(args, "--vdev="+d)
 	}
 	queues, ring := strconv.Itoa(c.Queues), strconv.Itoa(c.Ring)
-	args = append(args, "--", "-i", "--nb-cores=1", "--total-num-mbufs=6144", "--forward-mode="+c.Mode,
+	return append(args, "--", "-i", "--nb-cores=1", "--total-num-mbufs=8192", "--forward-mode="+c.Mode,
 		"--rxq="+queues, "--txq="+queues, "--rxd="+ring, "--txd="+ring, "--no-mlockall", "--no-flush-rx")
-	return append(args, c.Args...)
 }
 
 // Write takes the output of the process.
@@ -114,6 +110,14 @@ func (p *Testpmd) Command(format string, args ...any) string {
 		p.fail(line, err.Error())
 	}
 	return p.answer(line)
+}
+
+// Forward starts forwarding.
+func (p *Testpmd) Forward() {
+	p.t.Helper()
+	if said := p.Command("start"); !strings.Contains(said, " packet forwarding - ports=") {
+		p.fail("start", "it does not forward")
+	}
 }
 
 // answer waits for the next prompt.

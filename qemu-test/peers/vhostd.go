@@ -16,6 +16,18 @@ import (
 	"time"
 )
 
+// shortDir is a directory of the test's whose name is short, for a socket's path
+// may have 107 bytes, and without commas, for they separate options.
+func shortDir(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "peers")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
+}
+
 // built is the binary under test, built once per run of the tests.
 var built struct {
 	sync.Once
@@ -50,13 +62,14 @@ type Vhostd struct {
 	cmd     *exec.Cmd
 	log     string // path of what it wrote
 	done    chan struct{}
+	killed  bool // by us
 }
 
 // StartVhostd starts a daemon with these values of --net and waits until it can
 // be asked. It must end in order with the test, and without a crash.
 func StartVhostd(t testing.TB, nets ...string) *Vhostd {
 	t.Helper()
-	dir := t.TempDir()
+	dir := shortDir(t)
 	v := &Vhostd{t: t, control: filepath.Join(dir, "control.sock"), log: filepath.Join(dir, "log"), done: make(chan struct{})}
 	log, err := os.Create(v.log)
 	if err != nil {
@@ -90,7 +103,7 @@ func (v *Vhostd) Stop() {
 	v.t.Helper()
 	select {
 	case <-v.done:
-		if !v.cmd.ProcessState.Success() {
+		if !v.killed && !v.cmd.ProcessState.Success() {
 			v.t.Errorf("vhostd ended early: %v; it wrote:\n%s", v.cmd.ProcessState, v.Log())
 		}
 		return
@@ -110,6 +123,13 @@ func (v *Vhostd) Stop() {
 	if v.t.Failed() {
 		v.t.Logf("vhostd wrote:\n%s", v.Log())
 	}
+}
+
+// Kill ends the daemon as a crash would.
+func (v *Vhostd) Kill() {
+	v.killed = true
+	v.cmd.Process.Kill()
+	<-v.done
 }
 
 // Log is what the daemon wrote.
@@ -164,14 +184,11 @@ func show[T any](v *Vhostd, what, port string) []T {
 // Queues is what these tests look at in vhostd show queues.
 type Queues struct {
 	State    string
-	Connects uint64
 	Features struct{ Names []string }
 	Rings    []struct {
 		Name             string
-		Size             uint16
 		Started, Enabled bool
 		Broken           string
-		Chains           uint64
 		BadChains        map[string]uint64 `json:"bad_chains"`
 	}
 }
@@ -197,14 +214,35 @@ func (v *Vhostd) Running(port string, rings int) bool {
 	return n == rings
 }
 
-// Drops are the frames that a port lost, by reason.
-func (v *Vhostd) Drops(port string) map[string]uint64 {
+// Port is what these tests look at in vhostd show ports.
+type Port struct{ Connects uint64 }
+
+// Port asks for one.
+func (v *Vhostd) Port(name string) Port {
 	v.t.Helper()
-	all := show[struct{ Drops map[string]uint64 }](v, "stats", port)
+	return only[Port](v, "ports", name)
+}
+
+// Stats is what these tests look at in vhostd show stats.
+type Stats struct {
+	InFrames  uint64            `json:"in_frames"`  // from the front-end
+	OutFrames uint64            `json:"out_frames"` // to it
+	Drops     map[string]uint64 // frames, by reason
+}
+
+// Stats asks for one port's.
+func (v *Vhostd) Stats(port string) Stats {
+	v.t.Helper()
+	return only[Stats](v, "stats", port)
+}
+
+func only[T any](v *Vhostd, what, port string) T {
+	v.t.Helper()
+	all := show[T](v, what, port)
 	if len(all) != 1 {
-		v.t.Fatalf("vhostd show stats %s: %d ports", port, len(all))
+		v.t.Fatalf("vhostd show %s %s: %d ports", what, port, len(all))
 	}
-	return all[0].Drops
+	return all[0]
 }
 
 // CheckFeatures checks that a test tests what it is named for: +name must have
