@@ -1,15 +1,10 @@
 package peers
 
 import (
-	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
-	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -149,110 +144,6 @@ func (v *Vhostd) Await(what string, ok func() bool) {
 		}
 		if time.Now().After(deadline) {
 			v.t.Fatalf("waited %v for %s; vhostd wrote:\n%s", patience, what, v.Log())
-		}
-	}
-}
-
-// ask runs vhostd show, the way an operator's script would.
-func (v *Vhostd) ask(what, port string) ([]byte, error) {
-	args := []string{"show", what, "--json", "--control", v.control}
-	if port != "" {
-		args = append(args, port)
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	out, err := exec.CommandContext(ctx, v.cmd.Path, args...).Output()
-	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
-		err = fmt.Errorf("%w: %s", err, exit.Stderr)
-	}
-	return out, err
-}
-
-func show[T any](v *Vhostd, what, port string) []T {
-	v.t.Helper()
-	out, err := v.ask(what, port)
-	var list struct{ Items []T }
-	if err == nil {
-		err = json.Unmarshal(out, &list)
-	}
-	if err != nil {
-		v.t.Fatalf("vhostd show %s %s: %v", what, port, err)
-	}
-	return list.Items
-}
-
-// Queues is what these tests look at in vhostd show queues.
-type Queues struct {
-	State    string
-	Features struct{ Names []string }
-	Rings    []struct {
-		Name             string
-		Started, Enabled bool
-		Broken           string
-		BadChains        map[string]uint64 `json:"bad_chains"`
-	}
-}
-
-// Queues asks for one port's; none if no front-end is there.
-func (v *Vhostd) Queues(port string) (q Queues) {
-	v.t.Helper()
-	if all := show[Queues](v, "queues", port); len(all) > 0 {
-		q = all[0]
-	}
-	return q
-}
-
-// Running says whether so many rings of a port are started and enabled.
-func (v *Vhostd) Running(port string, rings int) bool {
-	v.t.Helper()
-	n := 0
-	for _, r := range v.Queues(port).Rings {
-		if r.Started && r.Enabled {
-			n++
-		}
-	}
-	return n == rings
-}
-
-// Port is what these tests look at in vhostd show ports.
-type Port struct{ Connects uint64 }
-
-// Port asks for one.
-func (v *Vhostd) Port(name string) Port {
-	v.t.Helper()
-	return only[Port](v, "ports", name)
-}
-
-// Stats is what these tests look at in vhostd show stats.
-type Stats struct {
-	InFrames  uint64            `json:"in_frames"`  // from the front-end
-	OutFrames uint64            `json:"out_frames"` // to it
-	Drops     map[string]uint64 // frames, by reason
-}
-
-// Stats asks for one port's.
-func (v *Vhostd) Stats(port string) Stats {
-	v.t.Helper()
-	return only[Stats](v, "stats", port)
-}
-
-func only[T any](v *Vhostd, what, port string) T {
-	v.t.Helper()
-	all := show[T](v, what, port)
-	if len(all) != 1 {
-		v.t.Fatalf("vhostd show %s %s: %d ports", what, port, len(all))
-	}
-	return all[0]
-}
-
-// CheckFeatures checks that a test tests what it is named for: +name must have
-// been negotiated, -name must not.
-func CheckFeatures(t testing.TB, names []string, signed ...string) {
-	t.Helper()
-	for _, s := range signed {
-		name, want := s[1:], s[0] == '+'
-		if slices.Contains(names, name) != want {
-			t.Errorf("negotiated %s: is %s among them? want %v", strings.Join(names, " "), name, want)
 		}
 	}
 }

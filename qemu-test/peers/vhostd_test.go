@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 )
 
@@ -54,7 +55,17 @@ func TestFramesArriveAsTheyWereSent(t *testing.T) {
 			r.before = func() {
 				r.awaitRunning(v)
 				for _, port := range []string{"a", "b"} {
-					CheckFeatures(t, v.Queues(port).Features.Names, c.features...)
+					q := v.Queues(port)
+					CheckFeatures(t, q.Features.Names, c.features...)
+					for _, ring := range q.Rings {
+						if ring.Started && int(ring.Size) != r.ring {
+							t.Errorf("port %s, %s has %d descriptors, want %d", port, ring.Name, ring.Size, r.ring)
+						}
+					}
+					pages := v.PageSizes(port)
+					if got := slices.Contains(pages, 2<<20); got != r.huge {
+						t.Errorf("port %s shares pages of %d bytes; are hugepages among them? want %v", port, pages, r.huge)
+					}
 				}
 			}
 			r.deliver(t, a, b)
