@@ -23,6 +23,7 @@ type Options struct {
 	Buffer   int             // size of a receive buffer in bytes; 0: 2048
 	Split    bool            // transmit the header and the frame in two descriptors
 	Indirect bool            // transmit through indirect tables
+	Poll     bool            // ask for no calls; without EVENT_IDX
 	Hole     bool            // no receive buffers are posted
 	Table    bool            // SET_MEM_TABLE although there are memory slots
 }

@@ -20,7 +20,11 @@ func (r *Ring) expose(slot uint16) {
 // Publish makes what was added available, and kicks where the device asks for
 // it.
 func (r *Ring) Publish() {
-	old := r.g.store(r.avail, r.next)
+	flags := uint16(0)
+	if r.g.o.Poll {
+		flags = 1 // no interrupts (virtio 1.2, 2.7.6)
+	}
+	old := r.g.store(r.avail, flags, r.next)
 	if old == r.next {
 		return
 	}
@@ -169,6 +173,6 @@ func (r *Ring) Corrupt(head uint16) {
 	at := r.avail + 4 + 2*int(r.next%r.size)
 	binary.LittleEndian.PutUint16(r.g.mem[at:], head)
 	r.next++
-	r.g.store(r.avail, r.next)
+	r.g.store(r.avail, 0, r.next)
 	r.Kick()
 }
