@@ -9,9 +9,7 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
-	"golang.org/x/sys/unix"
 
-	"github.com/vhostd/vhostd/memtable"
 	"github.com/vhostd/vhostd/virtio"
 	"github.com/vhostd/vhostd/virtio/virtiotest"
 )
@@ -169,98 +167,6 @@ func TestEventsGoesOnWithWorkThatWasLeft(t *testing.T) {
 	}
 }
 
-func TestEventsPausesADisabledRingAndDropsForThoseWhoCan(t *testing.T) {
-	h := &dropping{handler: handler{serve: take}}
-	b := newBench(t, &h.handler, virtiotest.Options{})
-	b.View.Enabled = false
-	b.Queue.Configure(&b.View)
-	b.Send([]byte("wait"))
-	memtable.Faults()
-	for range 3 {
-		if b.job.Serve(b.Reader) {
-			t.Error("a paused ring asks to be looked at again")
-		}
-	}
-	if _, ok, _ := b.Reap(); ok || h.serves.Load() != 0 {
-		t.Error("a paused ring was served")
-	}
-
-	b.job.Handler = h
-	b.job.Serve(b.Reader)
-	if _, ok, _ := b.Reap(); !ok || h.drops.Load() != 1 || h.serves.Load() != 0 {
-		t.Errorf("%d drops, %d serves", h.drops.Load(), h.serves.Load())
-	}
-
-	enabled := b.View
-	enabled.Enabled = true
-	r := b.attach(t)
-	b.Send([]byte("now"))
-	b.Queue.Configure(&enabled)
-	r.Wake(b.job)
-	b.back(t)
-}
-
-// vanished is mapped memory whose file is empty.
-func vanished(t *testing.T, owner any) *memtable.Mapping {
-	t.Helper()
-	fd, err := unix.MemfdCreate("vanished", unix.MFD_CLOEXEC)
-	if err != nil {
-		t.Skip("needs memfd_create: ", err)
-	}
-	defer unix.Close(fd)
-	size := int64(unix.Getpagesize())
-	if err := unix.Ftruncate(fd, size); err != nil {
-		t.Fatal(err)
-	}
-	m, err := memtable.MapFile(fd, 0, uint64(size), memtable.MapOptions{Owner: owner})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { m.Close() })
-	if err := unix.Ftruncate(fd, 0); err != nil {
-		t.Fatal(err)
-	}
-	return m
-}
-
-func TestEventsBlamesAFaultOnTheMemorysOwner(t *testing.T) {
-	other := newBlamed()
-	theirs, nobodys := vanished(t, other), vanished(t, nil)
-	var touch atomic.Pointer[memtable.Mapping]
-	h := &handler{serve: func(q *virtio.Queue) error {
-		var sum byte
-		for c := range q.Chains() {
-			if m := touch.Load(); m != nil {
-				sum += m.Bytes()[0]
-			}
-			c.Done(int(sum))
-		}
-		return nil
-	}}
-	b := newBench(t, h, virtiotest.Options{})
-	touch.Store(theirs)
-	r := b.attach(t)
-	b.Send([]byte("copied from memory that is gone"))
-	r.Wake(b.job)
-	var fault *memtable.FaultError
-	if err := <-other.failed; !errors.As(err, &fault) {
-		t.Errorf("the owner was told %v", err)
-	}
-	// The ring itself is whole: what it gave back comes again, without a kick.
-	touch.Store(nil)
-	b.back(t)
-	b.Wait()
-
-	touch.Store(nobodys)
-	b.Send([]byte("again"))
-	r.Wake(b.job)
-	if err := <-b.fail; !errors.As(err, &fault) {
-		t.Errorf("the job was told %v", err)
-	}
-	b.Wait()
-	touch.Store(nil)
-}
-
 func TestEventsReportsARingThatBreaks(t *testing.T) {
 	trouble := errors.New("trouble")
 	h := &handler{serve: func(*virtio.Queue) error { return trouble }}
@@ -285,21 +191,6 @@ func TestEventsReportsAJumpOfTheAvailableIndex(t *testing.T) {
 	if err := <-b.broken; !errors.As(err, &ring) {
 		t.Errorf("Broken was told %v", err)
 	}
-}
-
-// A mistake of ours is not the peer's: it must not be swallowed, and what was
-// entered must be left all the same.
-func TestJobServeLetsOtherPanicsPass(t *testing.T) {
-	b := newBench(t, &handler{serve: func(*virtio.Queue) error { panic("a bug") }}, virtiotest.Options{})
-	func() {
-		defer func() {
-			if v := recover(); v != "a bug" {
-				t.Errorf("recovered %v", v)
-			}
-		}()
-		b.job.Serve(b.Reader)
-	}()
-	b.free(t)
 }
 
 func TestEventsDetachWaitsForTheHandlerAndNotForEver(t *testing.T) {

@@ -1,6 +1,7 @@
 package vhost
 
 import (
+	"runtime"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -89,15 +90,16 @@ func TestWaiterSeesTheKickThatCameBeforeTheFile(t *testing.T) {
 	eventually(t, "the kick", func() bool { return g.w.kicks.Load() == 1 })
 }
 
-// Work is put down before each kick. Whatever the order of swaps and kicks, the
-// last look must find the last work.
+// Work is put down before each kick, and kicks go to the file that is watched
+// or about to be. The last look must find the last work, in every order.
 func TestWaiterLosesNoKickWhileFilesAreSwapped(t *testing.T) {
 	var put, seen atomic.Uint64
 	g := startWaiting(t, func() { seen.Store(put.Load()) })
-	_, peer := bell(t)
-	for range 300 {
+	given, peer := bell(t)
+	setKick(t, g.w, given, false)
+	for i := range 600 {
 		given, next := bell(t)
-		put.Add(1)
+		n := put.Add(1)
 		_ = addEventfd(peer) // perhaps not looked at before the swap
 		swapped := make(chan struct{})
 		go func() {
@@ -106,8 +108,10 @@ func TestWaiterLosesNoKickWhileFilesAreSwapped(t *testing.T) {
 				t.Error(err)
 			}
 		}()
-		n := put.Add(1)
-		_ = addEventfd(next) // before, while or after it is watched
+		if i%2 == 0 {
+			n = put.Add(1)
+			_ = addEventfd(next) // before, while or after it is watched
+		}
 		<-swapped
 		eventually(t, "the work is seen", func() bool { return seen.Load() >= n })
 		peer = next
@@ -150,8 +154,14 @@ func TestWaiterDoesNotCareWhetherTheKickBlocks(t *testing.T) {
 // a file comes.
 func TestWaiterPollsByTheClockWithoutAFile(t *testing.T) {
 	g := startWaiting(t, nothing)
-	setKick(t, g.w, -1, true)
-	eventually(t, "looks without a kick", func() bool { return g.looks.Load() > 20 })
+	for range 20 { // parked for good, then by the clock
+		setKick(t, g.w, -1, false)
+		g.settle(t)
+		runtime.Gosched()
+		n := g.looks.Load()
+		setKick(t, g.w, -1, true)
+		eventually(t, "looks without a kick", func() bool { return g.looks.Load() > n+5 })
+	}
 	given, peer := bell(t)
 	setKick(t, g.w, given, false)
 	g.settle(t)

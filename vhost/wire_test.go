@@ -188,6 +188,14 @@ func TestWireRefusesBadMessagesAndClosesTheirFiles(t *testing.T) {
 	}
 }
 
+// However few files got through: some did not.
+func TestWireRefusesAControlMessageThatWasCutOff(t *testing.T) {
+	w, _ := pair(t, testTimeout)
+	if err := w.gather(nil, unix.MSG_CTRUNC); err == nil {
+		t.Error("was taken")
+	}
+}
+
 func TestWireDropsHalfAMessageInTimeAndWaitsForEverBetween(t *testing.T) {
 	for _, n := range []int{1, headerBytes - 1, headerBytes, headerBytes + 1} {
 		w, peer := pair(t, 20*time.Millisecond)
