@@ -99,6 +99,23 @@ func TestMistakesInTheFileAreToldWithLineAndColumn(t *testing.T) {
 	}
 }
 
+func TestExampleFileSaysTheDefaults(t *testing.T) {
+	f, err := Load(filepath.Join("..", "..", "example.toml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := Check(f.Nets, f.Control.Socket); err != nil {
+		t.Fatal(err)
+	}
+	// blue has nothing but a name and a socket; red spells out its values.
+	blue, red := f.Nets[0], f.Nets[1]
+	blue.Name, blue.Socket, blue.Origin, blue.MAC = red.Name, red.Socket, red.Origin, red.MAC
+	blue.MTU, blue.Features = red.MTU, red.Features // the example says that these are no defaults
+	if d := cmp.Diff(blue, red); d != "" {
+		t.Error(d)
+	}
+}
+
 func TestFileThatIsNotThereNamesTheOption(t *testing.T) {
 	_, err := Load(filepath.Join(t.TempDir(), "none.toml"))
 	if !os.IsNotExist(unwrapped(err)) || !strings.Contains(err.Error(), "--config") {

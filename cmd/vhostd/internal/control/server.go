@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"slices"
@@ -46,8 +47,9 @@ const (
 	headerBytes   = 16 << 10
 )
 
-// Serve answers on l until ctx ends, and closes l.
-func Serve(ctx context.Context, l net.Listener, src Source) error {
+// Serve answers on l until ctx ends, and closes l. A question that makes the
+// daemon fail costs its asker the answer, and is logged.
+func Serve(ctx context.Context, l net.Listener, src Source, log *slog.Logger) error {
 	s := &http.Server{
 		Handler:           Handler(src),
 		ReadHeaderTimeout: headerTimeout,
@@ -55,6 +57,7 @@ func Serve(ctx context.Context, l net.Listener, src Source) error {
 		WriteTimeout:      answerTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    headerBytes,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelError),
 	}
 	stop := context.AfterFunc(ctx, func() { s.Close() })
 	defer stop()

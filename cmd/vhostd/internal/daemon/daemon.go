@@ -43,9 +43,6 @@ func Open(o Options) (*Daemon, error) {
 }
 
 func (d *Daemon) open(o Options) (err error) {
-	if d.control, err = listen(o.Control.Socket, o.Control.Perm, o.Control.Owner); err != nil {
-		return fmt.Errorf("control socket (--control): %w", err)
-	}
 	for _, n := range o.Nets {
 		sw, ok := d.switches[n.Group]
 		if !ok {
@@ -61,6 +58,10 @@ func (d *Daemon) open(o Options) (err error) {
 		}
 		d.ports = append(d.ports, p)
 	}
+	// The last one: who can ask the daemon finds all its ports there.
+	if d.control, err = listen(o.Control.Socket, o.Control.Perm, o.Control.Owner); err != nil {
+		return fmt.Errorf("control socket (--control): %w", err)
+	}
 	return nil
 }
 
@@ -72,7 +73,7 @@ func (d *Daemon) Run(ctx context.Context) {
 	for _, p := range d.ports {
 		all.Go(func() { p.run(ctx) })
 	}
-	if err := control.Serve(ctx, d.control, d); err != nil {
+	if err := control.Serve(ctx, d.control, d, d.log); err != nil {
 		d.log.Error("the control socket cannot be served any more: restart to look at the ports again", "err", err)
 	}
 	all.Wait()

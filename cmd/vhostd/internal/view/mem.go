@@ -19,6 +19,9 @@ func Memory(w io.Writer, l control.List[control.Memory]) error {
 		if err != nil {
 			return err
 		}
+		if len(m.Regions) == 0 {
+			continue // connected, and nothing is shared yet
+		}
 		_, err = fmt.Fprintf(w, "  looked up by guest address: %s; by peer address: %s\n", index(m.ByGuest), index(m.ByPeer))
 		if err != nil {
 			return err
@@ -36,18 +39,13 @@ func regions(l control.List[control.Memory], m control.Memory) *text.Table {
 		t.Row(r.Guest, text.Size(r.Size), r.Peer, fmt.Sprintf("%s:%d", r.Device, r.Inode), control.Hex(r.Offset),
 			text.Size(r.PageSize), r.Seals, text.Size(r.Resident), r.Mapped, text.Age(l.Time.Sub(r.Since)))
 	}
-	if len(m.Regions) > 0 {
-		t.Row("total", text.Size(m.Size), "", "", "", "", "", text.Size(m.Resident))
-	}
+	t.Row("total", text.Size(m.Size), "", "", "", "", "", text.Size(m.Resident))
 	return t
 }
 
 // index says which kind of look-up is in use and what it costs.
 func index(i control.Index) string {
-	switch {
-	case i.Kind == "":
-		return "nothing"
-	case i.Frame == 0:
+	if i.Frame == 0 { // a search has no frames
 		return i.Kind
 	}
 	return fmt.Sprintf("%s, frames of %s, %s", i.Kind, text.Size(i.Frame), text.Size(i.Bytes))
