@@ -24,9 +24,9 @@ func (q *Queue) Take(b *Burst, d Dir, limit int) int {
 		return 0
 	}
 	n = min(n, limit, BurstMax)
-	mem, want := q.cur.Mem, uint16(0)
+	mem, want, read := q.cur.Mem, uint16(0), uint16(1)
 	if d == Writable {
-		want = flagWrite
+		want, read = flagWrite, 0
 	}
 	for i := range n {
 		head := q.ring.head(q.next + uint16(i))
@@ -42,7 +42,8 @@ func (q *Queue) Take(b *Burst, d Dir, limit int) int {
 		// The usual chain is one descriptor, wholly in one region.
 		if desc.flags == want && desc.len != 0 && d != Both {
 			if va, ok := mem.At(memtable.GPA(desc.addr), uint64(desc.len)); ok {
-				*e = Elem{Seg: Seg{va, desc.len}, Total: desc.len, Head: head, Segs: 1}
+				*e = Elem{Seg: Seg{va, desc.len}, Total: desc.len, Head: head, Segs: 1, read: read}
+				q.badRun = 0
 				continue
 			}
 		}
