@@ -51,6 +51,11 @@ func (w *walk) chain(ring *words, d descriptor, indirect bool) error {
 	}
 }
 
+// tableMin is how many descriptors an indirect table may always have. The
+// specification allows no more than the ring is long, but Linux makes block
+// requests of 128 segments whatever the ring, and QEMU takes up to 1024.
+const tableMin = 1024
+
 // table follows an indirect table (virtio 1.2, 2.7.5.3). It lies in guest
 // memory, maybe in pieces: each of its descriptors is copied once.
 func (w *walk) table(d descriptor) error {
@@ -58,10 +63,10 @@ func (w *walk) table(d descriptor) error {
 	if d.len%16 != 0 || n == 0 || n > uint64(MaxSize) {
 		return errTable
 	}
-	i := uint64(0)
+	i, limit := uint64(0), min(n, uint64(max(w.limit, tableMin)))
 	for steps := uint64(0); ; steps++ {
 		// The descriptor that names the table is not one of its own.
-		if steps >= uint64(w.limit) || steps >= n {
+		if steps >= limit {
 			return errLoop
 		}
 		in, err := w.fetch(d.addr + i*16)
