@@ -41,7 +41,7 @@ var dispatchTable = map[Request]entry{
 	GetMaxMemSlots: {run: (*Session).getMaxMemSlots, protocol: ProtocolMemSlots},
 	AddMemReg:      {run: (*Session).addMemReg, protocol: ProtocolMemSlots},
 	RemMemReg:      {run: (*Session).remMemReg, protocol: ProtocolMemSlots},
-	SetLogBase:     {run: (*Session).setLogBase, protocol: ProtocolLogSHMFD, refusal: U64(1)},
+	SetLogBase:     {run: (*Session).setLogBase, protocol: ProtocolLogSHMFD},
 	SetLogFD:       {run: (*Session).setLogFD},
 
 	SetVringNum:    {run: (*Session).setVringNum},

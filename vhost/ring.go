@@ -218,7 +218,6 @@ func (s *Session) resetDevice(*message) (payload, error) {
 	for _, r := range s.rings {
 		r.enabled = false
 		r.forget()
-		r.heal()
 	}
 	s.status = 0
 	if s.can.resetter != nil {

@@ -153,6 +153,7 @@ func (s *Session) stop(rings ...*vring) error {
 			return fatal(err)
 		}
 		r.base, r.placed = r.position(), false
+		r.heal()
 		r.kickFD, r.polled = -1, false
 	}
 	return nil

@@ -70,7 +70,8 @@ func (r *vring) fail(err error) bool {
 	return true
 }
 
-// heal forgets that the ring was broken. Only while it is stopped.
+// heal forgets that the ring was broken. Only while it is stopped; the queue
+// itself is mended when it gets a position.
 func (r *vring) heal() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
