@@ -35,3 +35,60 @@ func TestLeavesAreSharedBetweenGenerations(t *testing.T) {
 		t.Error("the old generation has the new page")
 	}
 }
+
+// A frame that is not in the index is answered correctly, but slowly: so no
+// look-up shows its absence.
+func TestEveryWholeFrameIsInTheIndex(t *testing.T) {
+	mem := Wrap(make([]byte, 1<<16), FileID{}, 0, nil)
+	regions := []Region[PA]{
+		{Addr: 0x2000, Size: 0x3000, Mem: mem, Skip: 0x100},         // three frames
+		{Addr: 0x5000, Size: 0x1001, Mem: mem, Skip: 0x3100},        // one, and a byte of the next
+		{Addr: 0x7fff, Size: 0x1002, Mem: mem},                      // one, between two single bytes
+		{Addr: 1<<33 + 0x0800, Size: 0x1000, Mem: mem},              // none
+		{Addr: 1<<33 + 0x1ff000, Size: 0x2000, Mem: mem, Skip: 0x7}, // one at the end of a leaf, one in the next
+	}
+	want := map[uint64]uint64{ // frame to where it is in mem
+		2: 0x100, 3: 0x1100, 4: 0x2100, 5: 0x3100, 8: 1, 1<<21 + 0x1ff: 7, 1<<21 + 0x200: 0x1007,
+	}
+	for _, kind := range []string{"flat", "two-level"} {
+		tab, err := New(regions, Options{IndexBytes: map[string]int{"flat": 1 << 25}[kind]})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := tab.Index().Kind; got != kind {
+			t.Fatalf("the index is %s, want %s", got, kind)
+		}
+		got := map[uint64]VA{}
+		for i, v := range tab.flat {
+			if !v.IsNil() {
+				got[tab.base>>minShift+uint64(i)] = v
+			}
+		}
+		for i, l := range tab.dir {
+			for j := 0; l != nil && j < len(l); j++ {
+				if !l[j].IsNil() {
+					got[(tab.first+uint64(i))<<leafBits+uint64(j)] = l[j]
+				}
+			}
+		}
+		if len(got) != len(want) {
+			t.Errorf("%s: %d frames, want %d", kind, len(got), len(want))
+		}
+		for frame, off := range want {
+			if got[frame] != mem.VA().Add(off) {
+				t.Errorf("%s: frame %#x is at %v, want %v", kind, frame, got[frame], mem.VA().Add(off))
+			}
+		}
+	}
+}
+
+func TestClosedReadersAreForgotten(t *testing.T) {
+	var d Domain
+	stays := d.Join("stays")
+	for range 10 {
+		d.Join("goes").Close()
+	}
+	if len(d.readers) != 1 || d.readers[0] != stays {
+		t.Errorf("%d readers are left", len(d.readers))
+	}
+}

@@ -29,11 +29,8 @@ func (l *Log) Mark(gpa GPA, n uint64) (ok bool) {
 		final = 1<<64 - 1 // wraps: as far as there are addresses
 	}
 	first, final := uint64(gpa)>>logPage, final>>logPage
-	if first >= l.pages {
-		return false
-	}
 	if final >= l.pages {
-		ok, final = false, l.pages-1
+		ok, final = false, l.pages-1 // may be less than first: then there is no bit to set
 	}
 	for word := first / 32; word <= final/32; word++ {
 		bits := ^uint32(0)

@@ -107,6 +107,7 @@ func TestMapFileRefusesWhatWouldFault(t *testing.T) {
 		{"begins past the end", 1 << 40, 1, "smaller than claimed"},
 		{"negative offset", -4096, 4096, "offset"},
 		{"sum wraps", math.MaxInt64, math.MaxUint64 - 10, "smaller than claimed"},
+		{"sum wraps to little", 4096, math.MaxUint64 - 4000, "smaller than claimed"},
 		{"everything", 0, math.MaxUint64, "smaller than claimed"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -92,6 +92,18 @@ func TestPiecesEndWhereMemoryIsElsewhere(t *testing.T) {
 	}
 }
 
+// Two mappings may lie side by side here by chance. Each has its own life and
+// its own owner, so no piece may run from one into the other.
+func TestPiecesEndWithTheirMapping(t *testing.T) {
+	mem := make([]byte, 8192)
+	first := memtable.Wrap(mem[:4096], memtable.FileID{}, 0, 1)
+	second := memtable.Wrap(mem[4096:], memtable.FileID{}, 0, 2)
+	tab := build(t, []region{{Size: 4096, Mem: first}, {Addr: 4096, Size: 4096, Mem: second}}, memtable.Options{})
+	if pieces, err := tab.Append(nil, 0, 8192); err != nil || len(pieces) != 2 {
+		t.Errorf("%d pieces, %v; want 2", len(pieces), err)
+	}
+}
+
 func TestNewRefusesWhatNoPeerShouldSend(t *testing.T) {
 	mem := slabs()[0]
 	for _, c := range []struct {
@@ -153,6 +165,8 @@ func TestIndexIsWhatFits(t *testing.T) {
 			memtable.IndexInfo{Kind: "flat", Frame: 0x20000, Bytes: 8 * (gib/0x20000 + 1)}},
 		{"bytes", []region{{Addr: 1, Size: 4095, Mem: slabs()[0]}}, 0, memtable.IndexInfo{Kind: "flat", Frame: 4096, Bytes: 16}},
 		{"8 GiB apart", far(8 * gib), 0, memtable.IndexInfo{Kind: "two-level", Frame: 4096, Bytes: 8*(8*gib>>21+1) + 2*4096}},
+		{"8 GiB apart, two of one leaf", append(far(8*gib), region{Addr: 8192, Size: 4096, Mem: slabs()[0], Skip: 4096}), 0,
+			memtable.IndexInfo{Kind: "two-level", Frame: 4096, Bytes: 8*(8*gib>>21+1) + 2*4096}},
 		{"8 GiB apart, much memory", far(8 * gib), 32 * mib, memtable.IndexInfo{Kind: "flat", Frame: 4096, Bytes: 8 * (8*gib>>12 + 2)}},
 		{"8 GiB apart, little memory", far(8 * gib), mib / 32, memtable.IndexInfo{Kind: "search"}},
 		{"8 GiB apart, no memory", far(8 * gib), -1, memtable.IndexInfo{Kind: "search"}},

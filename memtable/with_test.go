@@ -52,3 +52,29 @@ func TestWithReplacesARegionInOneStep(t *testing.T) {
 		t.Errorf("old: %v, %v", v, ok)
 	}
 }
+
+// Frames of another size have other leaves: none may be taken over.
+func TestWithOfAnotherFrameSizeAnswersAnew(t *testing.T) {
+	mem := slabs()[0]
+	big := []region{{Addr: 1 << 16, Size: 1 << 16, Mem: mem}, {Addr: 1 << 36, Size: 1 << 16, Mem: mem, Skip: 1 << 16}}
+	small := region{Addr: 1 << 30, Size: 4096, Mem: mem, Skip: 1 << 20}
+	all := append(big, small)
+	old := build(t, big, memtable.Options{IndexBytes: 4 << 20})
+	next, err := old.With([]region{small}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	back, err := next.With(nil, []region{small})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if o, n := old.Index(), next.Index(); o.Kind != "two-level" || n.Kind != "two-level" || o.Frame == n.Frame {
+		t.Fatalf("indexes are %+v and %+v", o, n)
+	}
+	for _, r := range all {
+		for a := r.Addr - 1<<16; a < r.Addr+1<<17; a += 4096 {
+			compare(t, next, all, new(memtable.Window[gpa]), a, 64)
+			compare(t, back, big, new(memtable.Window[gpa]), a, 64)
+		}
+	}
+}
