@@ -229,3 +229,27 @@ func TestResidentCountsOddBytes(t *testing.T) {
 		t.Errorf("Resident() = %d, %v; want 4098", got, err)
 	}
 }
+
+func TestHugePagesAreMappedAtAnyOffset(t *testing.T) {
+	const huge = 2 << 20
+	fd, err := unix.MemfdCreate(memfdName, unix.MFD_CLOEXEC|unix.MFD_HUGETLB|unix.MFD_HUGE_2MB)
+	if err != nil {
+		t.Skip("no huge pages of 2 MiB:", err)
+	}
+	defer unix.Close(fd)
+	if err := unix.Fallocate(fd, 0, 0, 2*huge); err != nil {
+		t.Skip("no two free huge pages (vm.nr_hugepages):", err)
+	}
+	m, err := memtable.MapFile(fd, huge+4096, 8192, memtable.MapOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.Bytes()[0] = 1
+	whole := mapped(t, fd, 0, 2*huge, nil)
+	if whole.Bytes()[huge+4096] != 1 || m.PageSize() != huge || m.Size() != 8192 {
+		t.Errorf("page size %d, size %d, or the wrong place", m.PageSize(), m.Size())
+	}
+	if err := m.Close(); err != nil { // munmap wants whole huge pages
+		t.Error(err)
+	}
+}

@@ -12,8 +12,8 @@ import (
 const residentChunk = 1 << 16
 
 // Resident counts the bytes of the mapping that are in memory. It touches no
-// page. The time it takes grows with the size, a few ns for each 4 KiB, so it
-// is for people who ask, not for a loop. Where we may not write to the file, the
+// page. It takes some 12 ns for each 4 KiB, in memory or not: seconds for a sparse
+// TiB. So it is for people who ask, and under no lock. Where we may not write to the file, the
 // kernel says that all of it is resident.
 func (m *Mapping) Resident() (uint64, error) {
 	if len(m.mem) == 0 {

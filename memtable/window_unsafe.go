@@ -3,8 +3,9 @@ package memtable
 import "unsafe"
 
 // Window is the region that a look-up hit last. Neighbouring buffers mostly lie
-// in one region, whatever index the table has, so a burst keeps one in a local.
-// The zero Window is ready. It belongs to one table and to one section of a
+// in one region, so a burst keeps one in a local. A hit costs what a flat index
+// costs; it is a gain where the index is another, or frames are so small that
+// ranges cross them. A miss is a search. The zero Window is ready. It belongs to one table and to one section of a
 // [Reader]: start with a new one after each [Cell.Load].
 type Window[A Address] struct{ window }
 
