@@ -118,6 +118,9 @@ func (d *Driver) describe(c *chain, list []Desc, r Request) (uint16, error) {
 	if !d.Features.Has(virtio.FeatureIndirect) {
 		r.Shape = Chained
 	}
+	if len(list) > int(d.Size) { // virtio 1.2, 2.7.5.3.1: tables count too
+		return 0, ErrFull
+	}
 	switch {
 	case r.Shape == Table:
 		t, err := d.table(c, list, r.Across)

@@ -75,9 +75,10 @@ func (d *Driver) Restart(start uint16) {
 	for i := d.Size; i > 0; i-- {
 		d.free = append(d.free, i-1)
 	}
+	clear(d.mem.bytes(d.used.Addr, d.used.Size))
 	d.setUsed(start)
 	d.setAvail(0, start)
-	d.setUsedEvent(start)
+	d.SetUsedEvent(start)
 }
 
 // Ring is the ring as the device is told of it.
@@ -151,7 +152,7 @@ func passed(event, now, old uint16) bool {
 func (d *Driver) EnableCalls() (more bool) {
 	d.quiet = 0
 	if d.Features.Has(virtio.FeatureEventIdx) {
-		d.setUsedEvent(d.seen)
+		d.SetUsedEvent(d.seen)
 	} else {
 		d.setAvail(0, d.published)
 	}
@@ -162,7 +163,7 @@ func (d *Driver) EnableCalls() (more bool) {
 // put as far away as it goes.
 func (d *Driver) DisableCalls() {
 	if d.Features.Has(virtio.FeatureEventIdx) {
-		d.setUsedEvent(d.seen - 1)
+		d.SetUsedEvent(d.seen - 1)
 		return
 	}
 	d.quiet = noInterrupt

@@ -110,8 +110,8 @@ func (r *rings) setAvail(flags, idx uint16) {
 	store32(r.m.bytes(r.avail.Addr, 4), uint32(flags)|uint32(idx)<<16)
 }
 
-// setUsedEvent writes used_event, behind the available ring (virtio 1.2, 2.7.7).
-func (r *rings) setUsedEvent(v uint16) {
+// SetUsedEvent writes used_event, behind the available ring (virtio 1.2, 2.7.7).
+func (r *rings) SetUsedEvent(v uint16) {
 	at := r.avail.Addr + 4 + 2*memtable.GPA(r.size)
 	binary.LittleEndian.PutUint16(r.known(at, 2), v)
 	store16(r.m.bytes(at, 2), v)

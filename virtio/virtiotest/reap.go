@@ -2,6 +2,7 @@ package virtiotest
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/vhostd/vhostd/virtio"
 )
@@ -67,11 +68,10 @@ func (d *Driver) check(id, n uint32) (*chain, error) {
 
 // returned takes a head off the books.
 func (d *Driver) returned(head uint16, c *chain) {
-	for i, h := range d.queue {
-		if h == head {
-			d.queue = append(d.queue[:i], d.queue[i+1:]...)
-			break
-		}
+	if i := slices.Index(d.queue, head); i == 0 {
+		d.queue = d.queue[1:] // the usual case, and cheap
+	} else if i > 0 {
+		d.queue = slices.Delete(d.queue, i, i+1)
 	}
 	if c.times--; c.times == 0 {
 		d.chain[head] = nil

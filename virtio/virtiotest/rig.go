@@ -31,18 +31,20 @@ type Rig struct {
 	Reader *memtable.Reader // of the worker that Stay plays
 	Bell   *Bell            // the call
 	Log    *memtable.Log    // nil without Options.Log
-	View   virtio.View      // what the queue was configured with
+	View   virtio.View      // what the queue is configured with
 
-	tb testing.TB
+	tb     testing.TB
+	shared bool
+	index  int
 }
 
 // New makes a rig. When tb ends, all of its memory is verified.
 func New(tb testing.TB, o Options) *Rig {
 	tb.Helper()
-	r := &Rig{tb: tb, Memory: o.Memory, Domain: o.Domain, Bell: NewBell()}
+	r := &Rig{tb: tb, Memory: o.Memory, Domain: o.Domain, Bell: NewBell(), shared: o.Shared, index: o.Index}
 	if o.Features |= virtio.FeatureVersion1; r.Memory == nil {
 		size := max(uint64(o.Size), 8)
-		r.Memory = NewMemory(tb, MemoryOptions{Areas: Areas(max(64<<10, 40*size)), File: o.File})
+		r.Memory = NewMemory(tb, MemoryOptions{Areas: Areas(max(64<<10, 64*size)), File: o.File})
 	}
 	if r.Domain == nil {
 		r.Domain = new(memtable.Domain)
@@ -60,9 +62,7 @@ func New(tb testing.TB, o Options) *Rig {
 	if err := r.View.Ring.Check(); err != nil {
 		tb.Fatal(err)
 	}
-	r.Queue = virtio.NewQueue(virtio.QueueOptions{Index: o.Index, Shared: o.Shared})
-	r.Queue.SetPosition(virtio.Position(o.Start), o.Start)
-	r.Queue.Configure(&r.View)
+	r.plug()
 	r.Reader = r.Domain.Join("virtiotest")
 	tb.Cleanup(func() {
 		r.Reader.Close()
@@ -71,6 +71,22 @@ func New(tb testing.TB, o Options) *Rig {
 		}
 	})
 	return r
+}
+
+// plug makes a queue and configures it.
+func (r *Rig) plug() {
+	r.Queue = virtio.NewQueue(virtio.QueueOptions{Index: r.index, Shared: r.shared})
+	r.Queue.SetPosition(virtio.Position(r.Start), r.Start)
+	v := r.View
+	r.Queue.Configure(&v)
+}
+
+// Restart begins again with a new queue, indices at start and the features f, as
+// after a reset of the device. No worker may be at the old queue.
+func (r *Rig) Restart(start uint16, f virtio.Features) {
+	r.Driver.Features, r.View.Features = f, f
+	r.Driver.Restart(start)
+	r.plug()
 }
 
 // makeLog makes a dirty log for all of the memory.

@@ -1,0 +1,6 @@
+//go:build race
+
+package virtio_test
+
+// raceEnabled: everything takes ten times as long.
+const raceEnabled = true
