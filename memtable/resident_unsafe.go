@@ -13,8 +13,8 @@ const residentChunk = 1 << 16
 
 // Resident counts the bytes of the mapping that are in memory. It touches no
 // page. It takes some 12 ns for each 4 KiB, in memory or not: seconds for a sparse
-// TiB. So it is for people who ask, and under no lock. Where we may not write to the file, the
-// kernel says that all of it is resident.
+// TiB. So it is for people who ask, and under no lock. Where we may not write to
+// the file, the kernel says that all of it is resident.
 func (m *Mapping) Resident() (uint64, error) {
 	if len(m.mem) == 0 {
 		return 0, nil
