@@ -3,6 +3,7 @@ package peers
 import (
 	"fmt"
 	"testing"
+	"time"
 )
 
 // flood starts a testpmd that sends small frames into a socket as fast as it can.
@@ -84,4 +85,20 @@ func TestANewDaemonTakesOverFromOneThatWasKilled(t *testing.T) {
 		r.awaitRunning(v)
 	}
 	r.deliver(t, a, b)
+}
+
+// While its rings are running and nothing is sent the daemon sleeps.
+func TestAnIdleDaemonUsesNoTime(t *testing.T) {
+	r := road{queues: 4, ring: 256, options: ",mrg_rxbuf=1,in_order=0"}
+	v, a, b := r.vhostd(t)
+	p := StartTestpmd(t, Config{Devices: []string{r.virtio(0, a), r.virtio(1, b)}, Queues: r.queues, Ring: r.ring, Mode: "io"})
+	r.awaitRunning(v)
+	p.Command("show port stats all") // it has nothing more to set up
+
+	const ticks = 100 // of a second: USER_HZ, the same on all machines
+	before, window := v.CPUTicks(), 2
+	time.Sleep(time.Duration(window) * time.Second)
+	if used := v.CPUTicks() - before; used > window*ticks/20 {
+		t.Errorf("used %d ticks in %d s of nothing to do, want at most one in twenty", used, window)
+	}
 }

@@ -5,6 +5,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -131,6 +133,26 @@ func (v *Vhostd) Kill() {
 func (v *Vhostd) Log() string {
 	text, _ := os.ReadFile(v.log)
 	return string(text)
+}
+
+// CPUTicks is the time the daemon has used, in user space and in the kernel.
+func (v *Vhostd) CPUTicks() int {
+	v.t.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", v.cmd.Process.Pid))
+	if err != nil {
+		v.t.Fatal(err)
+	}
+	// proc(5): what follows the name, which may have spaces, begins with field 3.
+	_, rest, _ := strings.Cut(string(text), ") ")
+	sum := 0
+	for _, field := range strings.Fields(rest)[14-3 : 16-3] {
+		n, err := strconv.Atoi(field)
+		if err != nil {
+			v.t.Fatal(err)
+		}
+		sum += n
+	}
+	return sum
 }
 
 // Await polls until ok; it fails the test when that takes too long.
