@@ -1,6 +1,11 @@
 # Everything a person or a CI runs. `make help` lists the targets.
 
 GO ?= go
+# Tests build programs with the go of the path: let it be the same one.
+ifneq (,$(findstring /,$(GO)))
+export PATH := $(dir $(GO)):$(PATH)
+endif
+
 PKG ?= ./...
 MUTATE ?= ./memtable ./virtio ./virtio/vnet ./vhost
 N ?= 30
@@ -22,7 +27,7 @@ qemu  = 'qemu:300:$(GO) test -json -count=1 -timeout 15m $$($(GO) list ./qemu-te
 TESTGROUPS = $(GO) run ./tools/testgroups
 
 .DEFAULT_GOAL := build
-.PHONY: help build install test test-long race fuzz lint bench mutants deps cover clean go-version soft-deps
+.PHONY: help build install test test-long race fuzz lint bench demo mutants deps cover clean go-version soft-deps
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r t d; do printf '  %-11s %s\n' "$$t" "$$d"; done
@@ -50,6 +55,9 @@ lint: go-version ## gofmt, go vet (amd64 and arm64), staticcheck, and the house 
 	@GOARCH=arm64 $(GO) vet ./...
 	@$(GO) tool staticcheck ./...
 	@$(GO) run ./tools/checkunsafe .
+
+demo: go-version soft-deps build ## boot two guests behind the switch and let them talk
+	@$(GO) run ./qemu-test/demo
 
 bench: go-version ## run the micro-benchmarks; PKG= names packages
 	$(GO) test -run '^$$' -bench . -benchmem $(PKG)

@@ -27,7 +27,6 @@ plugin() {
 }
 
 need qemu-system-x86_64 qemu-system-x86
-need lz4 lz4
 need dpdk-testpmd dpdk-dev
 plugin librte_net_virtio librte-net-virtio23
 plugin librte_net_vhost librte-net-vhost23
