@@ -43,7 +43,7 @@ test-long: go-version soft-deps build ## run all tests under the race detector, 
 	@$(TESTGROUPS) $(lint) 'race:1200:$(GO) test -json -race -count=1 $(UNIT)' \
 		'fuzz:3600:./tools/fuzz.sh $(GO) 60s' $(peers) $(qemu)
 
-race: go-version ## run the tests of the packages where goroutines meet under the race detector
+race: go-version ## run the unit tests under the race detector
 	@$(TESTGROUPS) $(race)
 
 fuzz: go-version ## fuzz each target for five seconds
@@ -68,10 +68,10 @@ cover: go-version ## test coverage by package, and bin/cover.html
 	@$(GO) tool cover -html=bin/cover.out -o bin/cover.html
 	@$(GO) tool cover -func=bin/cover.out | tail -1
 
-mutants: go-version ## change the code a little, see whether the tests mind; MUTATE= names packages, N= how many changes
+mutants: go-version ## change N= operators, see whether the tests mind; MUTATE= names packages
 	$(GO) run ./tools/mutants -go "$(GO)" -n $(N) $(MUTATE)
 
-deps: ## install what the tests talk to: QEMU and DPDK's testpmd (Debian, as root)
+deps: ## install QEMU and DPDK's testpmd (Debian, as root)
 	@./tools/deps.sh
 
 clean: ## remove what make has made
