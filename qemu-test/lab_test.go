@@ -1,0 +1,90 @@
+package qemutest
+
+import (
+	"context"
+	"flag"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+)
+
+// scenarioTime bounds a scenario with all its boots.
+const scenarioTime = 3 * time.Minute
+
+// newLab makes a lab that ends with the test, or skips the test where guests
+// cannot be booted. When the test has failed, consoles and logs are kept.
+func newLab(t *testing.T) (*Lab, context.Context) {
+	t.Helper()
+	switch {
+	case testing.Short():
+		t.Skip("boots guests, which takes longer than -short allows")
+	case runtime.GOARCH != "amd64":
+		t.Skip("the guests are amd64, and need a host of their kind")
+	}
+	if _, err := InstalledQEMU(); err != nil {
+		t.Skip(err)
+	}
+	ctx, cancel := context.WithTimeoutCause(t.Context(), scenarioTime, context.DeadlineExceeded)
+	t.Cleanup(cancel)
+	if _, err := FetchKernel(ctx); err != nil {
+		t.Skip(err)
+	}
+	l, err := NewLab(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		l.stop()
+		if t.Failed() {
+			keep(t, l)
+		}
+		if err := l.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return l, ctx
+}
+
+func keep(t *testing.T, l *Lab) {
+	root, err := repository()
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	to := filepath.Join(root, "build", "artifacts", strings.ReplaceAll(t.Name(), "/", "_"))
+	if f := flag.Lookup("test.artifacts"); f != nil && f.Value.String() == "true" {
+		to = t.ArtifactDir()
+	} else if err := os.RemoveAll(to); err != nil {
+		t.Error(err)
+	}
+	if err := l.Keep(to); err != nil {
+		t.Error(err)
+		return
+	}
+	t.Logf("consoles and logs are in %s", to)
+}
+
+// newest is the QEMU most scenarios run on.
+func newest(ctx context.Context, t *testing.T) *QEMU {
+	t.Helper()
+	q, err := NewestQEMU(ctx)
+	if err != nil {
+		t.Skip(err)
+	}
+	return q
+}
+
+// boot boots guests one after the other, and fails the test if one does not.
+func boot(ctx context.Context, t *testing.T, l *Lab, g Guest) *Machine {
+	t.Helper()
+	start := time.Now()
+	m, err := l.Boot(ctx, g)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%s: %v, Linux %s, %.1f s to boot", g.Name, g.QEMU, m.Hello.Kernel, time.Since(start).Seconds())
+	return m
+}
