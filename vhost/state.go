@@ -105,34 +105,48 @@ func (s *Session) wait() (err error) {
 }
 
 // start makes ring r run: from here on it is looked at, whether a kick comes
-// or not (vhost-user, SET_VRING_KICK). The kick file is the session's.
+// or not (vhost-user, SET_VRING_KICK). It takes the kick file.
 func (s *Session) start(r *vring, fd int) error {
-	if err := s.newJob(r, fd); err != nil {
+	job, err := s.newJob(r, fd)
+	if err != nil {
 		return err
 	}
 	r.started, r.placed, r.missing = true, false, nil
-	r.heal()
+	r.heal() // maybe broken while it was stopped
 	if err := s.apply(); err != nil {
+		if job != nil {
+			_ = job.Close() // it was never attached
+		}
 		return err
 	}
-	if r.job != nil {
-		if err := s.runner.Attach(r.job); err != nil {
-			return fatal(fmt.Errorf("ring %d: %w", r.queue.Index(), err))
+	if job != nil {
+		if err := s.attach(r, job); err != nil {
+			return err
 		}
 	}
 	s.tellConfig()
 	return nil
 }
 
-// newJob makes the job of ring r, woken by fd, which it takes.
-func (s *Session) newJob(r *vring, fd int) error {
+// newJob makes the job of ring r, woken by fd, which it takes; nil: a shared
+// ring has none.
+func (s *Session) newJob(r *vring, fd int) (*Job, error) {
 	if r.shared {
-		return ignoreKick(fd)
+		return nil, ignoreKick(fd)
 	}
 	job := &Job{Queue: r.queue, Handler: s.handler, Fail: s.Fail, Broken: func(err error) { s.breakRing(r, err) }}
 	if err := job.SetKick(fd, fd < 0); err != nil {
 		_ = job.Close() // it was never attached
-		return err
+		return nil, err
+	}
+	return job, nil
+}
+
+// attach gives ring r's job to a worker, which looks at the ring at once.
+func (s *Session) attach(r *vring, job *Job) error {
+	if err := s.runner.Attach(job); err != nil {
+		_ = job.Close()
+		return fatal(fmt.Errorf("ring %d: %w", r.queue.Index(), err))
 	}
 	r.job = job
 	return nil
