@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -35,6 +36,7 @@ type doorbell struct {
 	// a limit.
 	gate   chan struct{}
 	fd     int
+	told   uint64 // marks that the writer took
 	closed bool
 
 	control sync.Mutex // held by Set and Close
@@ -67,8 +69,9 @@ func (d *doorbell) poke() {
 func (d *doorbell) Counts() (rings, writes uint64) { return d.rings.Load(), d.writes.Load() }
 
 // Set changes the file to fd, which is the doorbell's from now on, error or
-// not; -1: none. When it returns nil the old file is closed and nothing writes
-// to it any more.
+// not; -1: none. What was rung before is told to the old file first: when a
+// ring is stopped, no other may come for it. When Set returns nil the old file
+// is closed and nothing writes to it any more.
 func (d *doorbell) Set(fd int) error {
 	if fd >= 0 {
 		if err := checkEventfd(fd); err != nil {
@@ -131,10 +134,20 @@ func (d *doorbell) swap(fd int, closing bool) error {
 func (d *doorbell) enter() (freed bool, err error) {
 	timer := time.NewTimer(doorbellPolite)
 	defer timer.Stop()
+	var owed *uint64 // told, when a mark was found that the old file has to hear of
 	for end := time.Now().Add(doorbellLimit); time.Now().Before(end); timer.Reset(doorbellPolite) {
 		select {
 		case d.gate <- struct{}{}:
-			return freed, nil
+			if freed || d.fd < 0 || !d.pending.Load() || owed != nil && *owed != d.told {
+				return freed, nil
+			}
+			if owed == nil {
+				owed = new(d.told)
+			}
+			<-d.gate
+			d.poke()
+			runtime.Gosched()
+			continue
 		case <-timer.C:
 		}
 		if !freed {
@@ -159,6 +172,7 @@ func (d *doorbell) run() {
 		}
 		// Without a file the mark stays, for the file that comes.
 		if d.fd >= 0 && d.pending.Swap(false) {
+			d.told++
 			if addEventfd(d.fd) == nil {
 				d.writes.Add(1)
 			}

@@ -134,6 +134,21 @@ func TestDoorbellSwapsFilesWithoutLosingARing(t *testing.T) {
 	}
 }
 
+// GET_VRING_BASE takes the file away, and after a migration no other comes.
+func TestDoorbellTellsTheOldFileWhatWasRungBefore(t *testing.T) {
+	d := newDoorbell()
+	defer d.Close()
+	for range 200 {
+		given, peer := bell(t)
+		setBell(t, d, given)
+		d.Ring()
+		setBell(t, d, -1)
+		if signals(peer) != 1 {
+			t.Fatal("the file was taken away before it was told")
+		}
+	}
+}
+
 func TestDoorbellOutlivesAPeerThatBlocksIt(t *testing.T) {
 	defer goleak.VerifyNone(t)
 	d := newDoorbell()
