@@ -136,8 +136,7 @@ func (d *doorbell) enter() (freed bool, err error) {
 	defer timer.Stop()
 	var owed *uint64 // told, when a mark was found that the old file has to hear of
 	for end := time.Now().Add(doorbellLimit); time.Now().Before(end); timer.Reset(doorbellPolite) {
-		select {
-		case d.gate <- struct{}{}:
+		if d.take(timer.C) {
 			if freed || d.fd < 0 || !d.pending.Load() || owed != nil && *owed != d.told {
 				return freed, nil
 			}
@@ -148,9 +147,8 @@ func (d *doorbell) enter() (freed bool, err error) {
 			d.poke()
 			runtime.Gosched()
 			continue
-		case <-timer.C:
 		}
-		if !freed {
+		if !freed && d.fd >= 0 {
 			if err := replaceFile(d.fd); err != nil {
 				return false, err
 			}
@@ -159,6 +157,22 @@ func (d *doorbell) enter() (freed bool, err error) {
 		interruptThreads()
 	}
 	return freed, fmt.Errorf("doorbell: a write to the peer's eventfd did not end in %v", doorbellLimit)
+}
+
+// take takes the gate, or says that it was not free until late. A free gate goes
+// before: whoever comes here late may find both.
+func (d *doorbell) take(late <-chan time.Time) bool {
+	select {
+	case d.gate <- struct{}{}:
+		return true
+	default:
+	}
+	select {
+	case d.gate <- struct{}{}:
+		return true
+	case <-late:
+		return false
+	}
 }
 
 // run writes what Ring asks for, until Close.

@@ -258,3 +258,34 @@ func BenchmarkDoorbellRing(b *testing.B) {
 		d.Ring()
 	}
 }
+
+func TestSetOnABusyMachineIsNotRefused(t *testing.T) {
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	for range 64 { // so that Set's timer is late whenever it is looked at
+		wg.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+			}
+		})
+	}
+	defer wg.Wait()
+	defer close(stop)
+	for range 30 {
+		d := newDoorbell()
+		fd, err := newEventfd()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := d.Set(fd); err != nil {
+			t.Fatal(err)
+		}
+		if err := d.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

@@ -59,6 +59,9 @@ func (f *fill) guarded() {
 		}
 	}
 	f.to.port.drops.add(why, len(f.list))
+	if err := f.rx.Err(); err != nil { // no worker of its own will say it
+		f.to.session.Break(f.rx.Index(), err)
+	}
 }
 
 // round takes what buffers the frames need, fills and publishes them; false
