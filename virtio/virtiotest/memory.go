@@ -48,12 +48,14 @@ type region struct {
 type Memory struct {
 	table   *memtable.Table[memtable.GPA]
 	regions []region // sorted
+	fd      int      // of the file; -1: on the heap
 
-	mu   sync.Mutex
-	free []Area                  // sorted, without neighbours that touch
-	held map[memtable.GPA]uint64 // what alloc gave, with its guard
-	turn int                     // where alloc looks first
-	lent []Area                  // sorted: where the device may write
+	mu     sync.Mutex
+	free   []Area                  // sorted, without neighbours that touch
+	held   map[memtable.GPA]uint64 // what Alloc gave, with its guard
+	turn   int                     // where Alloc looks first
+	lent   map[Area]int            // where the device may write, and how often it was told so
+	sorted []Area                  // the keys of lent, while they do not change
 }
 
 // NewMemory makes guest memory for as long as tb runs.
@@ -64,21 +66,16 @@ func NewMemory(tb testing.TB, o MemoryOptions) *Memory {
 		areas = Areas(64 << 10)
 	}
 	areas = slices.SortedFunc(slices.Values(areas), byAddr)
+	m := &Memory{fd: -1}
 	back := onHeap
 	if o.File {
-		back = inFile
+		back = m.inFile
 	}
 	mappings, views := back(tb, areas)
-	m := &Memory{}
-	var list []memtable.Region[memtable.GPA]
 	for i, a := range areas {
-		list = append(list, memtable.Region[memtable.GPA]{Addr: a.Addr, Size: a.Size, Mem: mappings[i]})
 		m.regions = append(m.regions, region{a, views[i], make([]byte, a.Size)})
 	}
-	var err error
-	if m.table, err = memtable.New(list, memtable.Options{}); err != nil {
-		tb.Fatalf("guest memory: %v", err)
-	}
+	m.table = tableOf(tb, areas, mappings)
 	m.Reset()
 	return m
 }
@@ -86,7 +83,8 @@ func NewMemory(tb testing.TB, o MemoryOptions) *Memory {
 // Reset zeroes all memory and forgets what was allocated and lent. Nobody may
 // use the memory meanwhile.
 func (m *Memory) Reset() {
-	m.free, m.lent, m.turn, m.held = m.free[:0], m.lent[:0], 0, make(map[memtable.GPA]uint64)
+	m.free, m.turn, m.sorted = m.free[:0], 0, nil
+	m.held, m.lent = make(map[memtable.GPA]uint64), make(map[Area]int)
 	for i, r := range m.regions {
 		clear(r.mem)
 		clear(r.known)

@@ -2,6 +2,7 @@ package virtiotest
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/vhostd/vhostd/memtable"
@@ -12,8 +13,8 @@ import (
 func (m *Memory) Lend(a Area) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	i, _ := slices.BinarySearchFunc(m.lent, a, byAddr)
-	m.lent = slices.Insert(m.lent, i, a)
+	m.lent[a]++
+	m.sorted = nil
 }
 
 // TakeBack ends what Lend began. What the device wrote is what the driver has
@@ -21,11 +22,15 @@ func (m *Memory) Lend(a Area) {
 func (m *Memory) TakeBack(a Area) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	i := slices.Index(m.lent, a)
-	if i < 0 {
+	switch m.lent[a] {
+	case 0:
 		panic("virtiotest: memory is taken back that was not lent")
+	case 1:
+		delete(m.lent, a)
+		m.sorted = nil
+	default:
+		m.lent[a]--
 	}
-	m.lent = slices.Delete(m.lent, i, i+1)
 	m.pieces(a.Addr, a.Size, func(r *region, off, n uint64) { copy(r.known[off:off+n], r.mem[off:]) })
 }
 
@@ -34,8 +39,11 @@ func (m *Memory) TakeBack(a Area) {
 func (m *Memory) Verify() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.sorted == nil {
+		m.sorted = slices.SortedFunc(maps.Keys(m.lent), byAddr)
+	}
 	at := memtable.GPA(0) // all before is done with
-	for _, a := range m.lent {
+	for _, a := range m.sorted {
 		if a.Addr > at {
 			if err := m.compare(at, a.Addr); err != nil {
 				return err
