@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"net"
 	"sync"
 	"testing"
 	"time"
@@ -31,6 +32,8 @@ const (
 type backend struct {
 	t        testing.TB
 	path     string
+	server   *vhost.Server
+	listener *net.UnixListener
 	sessions chan *vhost.Session // each that began
 	ended    chan error          // why each ended, when all of it was given back; nil: the peer left
 }
@@ -38,21 +41,34 @@ type backend struct {
 // listen serves dev until the test ends.
 func listen(t testing.TB, dev vhost.Device) *backend {
 	t.Helper()
+	b := prepare(t, dev)
+	b.serve()
+	return b
+}
+
+// prepare makes the socket: who connects is not heard yet.
+func prepare(t testing.TB, dev vhost.Device) *backend {
+	t.Helper()
 	b := &backend{t: t, path: t.TempDir() + "/s", sessions: make(chan *vhost.Session, 4096), ended: make(chan error, 4096)}
-	l, err := vhost.Listen(b.path, vhost.ListenOptions{UID: -1, GID: -1})
-	must(t, err)
-	s := &vhost.Server{Device: dev, Timeout: patience, Hooks: vhost.Hooks{
+	b.server = &vhost.Server{Device: dev, Timeout: patience, Hooks: vhost.Hooks{
 		Connected:    func(s *vhost.Session) { b.sessions <- s },
 		Disconnected: func(_ *vhost.Session, err error) { b.ended <- err },
 	}}
+	var err error
+	b.listener, err = vhost.Listen(b.path, vhost.ListenOptions{UID: -1, GID: -1})
+	must(t, err)
+	return b
+}
+
+// serve serves whoever has connected and whoever will, until the test ends.
+func (b *backend) serve() {
 	ctx, cancel := context.WithCancel(context.Background())
 	var serving sync.WaitGroup
-	serving.Go(func() { _ = s.Serve(ctx, l) })
-	t.Cleanup(func() {
+	serving.Go(func() { _ = b.server.Serve(ctx, b.listener) })
+	b.t.Cleanup(func() {
 		cancel()
-		within(t, "the server's end", serving.Wait)
+		within(b.t, "the server's end", serving.Wait)
 	})
-	return b
 }
 
 // end waits until a session has ended and gives why.
@@ -65,6 +81,7 @@ func (b *backend) end() error {
 // one goroutine.
 type front struct {
 	*vhost.Conn
+	sock     *net.UnixConn // under it, for what is no message
 	t        testing.TB
 	b        *backend
 	mem      *memory
@@ -74,12 +91,10 @@ type front struct {
 // dial connects and says nothing.
 func (b *backend) dial() *front {
 	b.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	c, err := vhost.Dial(ctx, b.path, patience)
+	c, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: b.path, Net: "unix"})
 	must(b.t, err)
 	b.t.Cleanup(func() { c.Close() })
-	return &front{Conn: c, t: b.t, b: b}
+	return &front{Conn: vhost.NewConn(c, patience), sock: c, t: b.t, b: b}
 }
 
 // options say what plug agrees on.
