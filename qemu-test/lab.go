@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -18,8 +19,10 @@ type Lab struct {
 	kernel    *Kernel
 	initramfs *initramfs
 	kvm       bool
-	machines  []*Machine
-	programs  []*Program
+
+	mu       sync.Mutex // guests may be booted at the same time
+	machines []*Machine
+	programs []*Program
 }
 
 // NewLab gets what guests need and makes a folder for a run.
@@ -75,6 +78,8 @@ func (l *Lab) Close() error {
 }
 
 func (l *Lab) stop() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	for _, m := range l.machines {
 		m.Kill()
 	}

@@ -56,7 +56,9 @@ func (l *Lab) boot(ctx context.Context, g Guest, kvm bool) (*Machine, error) {
 	if err := m.start(l, g.arguments(l.Dir, l.kernel, l.initramfs, kvm)); err != nil {
 		return nil, err
 	}
+	l.mu.Lock()
 	l.machines = append(l.machines, m)
+	l.mu.Unlock()
 	if err := m.attach(ctx, qmp, serial); err != nil {
 		m.Kill()
 		return nil, fmt.Errorf("%w\n%s", err, m.lastWords(l))

@@ -129,7 +129,9 @@ func (l *Lab) launch(ctx context.Context, p *Program, pkg string, ready func() b
 	if err := p.start(); err != nil {
 		return err
 	}
+	l.mu.Lock()
 	l.programs = append(l.programs, p)
+	l.mu.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, readyTime)
 	defer cancel()
 	return p.await(ctx, ready)
