@@ -182,3 +182,18 @@ func differ(a, b []byte) int {
 	}
 	return i
 }
+
+// Changed gives the pages that are not what they were in the snapshot, by their
+// first address.
+func (m *Memory) Changed(snapshot [][]byte) map[memtable.GPA]bool {
+	changed := make(map[memtable.GPA]bool)
+	for i, r := range m.regions {
+		for off := uint64(0); off < r.Size; off += page {
+			end := min(off+page, r.Size)
+			if !bytes.Equal(r.mem[off:end], snapshot[i][off:end]) {
+				changed[(r.Addr+memtable.GPA(off))&^(page-1)] = true
+			}
+		}
+	}
+	return changed
+}

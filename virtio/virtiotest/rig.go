@@ -185,3 +185,18 @@ func (r *Rig) Recv() []byte {
 	r.tb.Helper()
 	return r.Take().Data()
 }
+
+// Dirty gives the pages that the dirty log marks, by their first address, and
+// clears it, as a front-end does that migrates.
+func (r *Rig) Dirty() map[memtable.GPA]bool {
+	dirty := make(map[memtable.GPA]bool)
+	for i, b := range r.Log.Mapping().Bytes() {
+		for bit := range 8 {
+			if b>>bit&1 != 0 {
+				dirty[memtable.GPA(i*8+bit)*page] = true
+			}
+		}
+	}
+	clear(r.Log.Mapping().Bytes())
+	return dirty
+}
