@@ -70,7 +70,7 @@ func (g *Guest) arguments(dir string, k *Kernel, i *initramfs, kvm bool) []strin
 		args = append(args, nic.arguments(n, g.QEMU)...)
 	}
 	for n, d := range g.Devices {
-		args = append(args, d.arguments(n, g.QEMU)...)
+		args = append(args, d.arguments(n)...)
 	}
 	return args
 }
@@ -110,13 +110,15 @@ func (n NIC) arguments(i int, q *QEMU) []string {
 	}
 }
 
-func (d Device) arguments(i int, q *QEMU) []string {
+// arguments of a device have no reconnect option: QEMU would connect later, and
+// such devices, other than network devices, do not wait for that.
+func (d Device) arguments(i int) []string {
 	device := fmt.Sprintf("%s,chardev=vu%d", d.Driver, i)
 	if d.Props != "" {
 		device += "," + d.Props
 	}
 	return []string{
-		"-chardev", fmt.Sprintf("socket,id=vu%d,path=%s,%s", i, d.Socket, q.reconnect()),
+		"-chardev", fmt.Sprintf("socket,id=vu%d,path=%s", i, d.Socket),
 		"-device", device,
 	}
 }

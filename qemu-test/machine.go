@@ -127,16 +127,30 @@ func (m *Machine) attach(ctx context.Context, qmp, serial *net.UnixListener) err
 
 // Reboot makes the guest's kernel restart the machine and waits for the agent.
 func (m *Machine) Reboot(ctx context.Context) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, bootTime, fmt.Errorf("%s is not back %v after its reboot", m.Name, bootTime))
+	return m.again(ctx, func(ctx context.Context) error {
+		_, err := m.agent.call(ctx, guestapi.OpReboot, nil)
+		return err
+	})
+}
+
+// Reset pulls the reset line, of which the guest is not told, and waits for the
+// agent.
+func (m *Machine) Reset(ctx context.Context) error {
+	return m.again(ctx, func(ctx context.Context) error { return m.QMP.Do(ctx, "system_reset", nil, nil) })
+}
+
+// again waits for the boot that restart causes.
+func (m *Machine) again(ctx context.Context, restart func(context.Context) error) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, bootTime, fmt.Errorf("%s is not back after %v", m.Name, bootTime))
 	defer cancel()
 	m.agent.mu.Lock()
 	m.agent.allowed++
 	want := m.agent.allowed
 	m.agent.mu.Unlock()
-	if _, err := m.agent.call(ctx, guestapi.OpReboot, nil); err != nil {
+	err := restart(ctx)
+	if err != nil {
 		return err
 	}
-	var err error
 	m.Hello, err = m.agent.ready(ctx, want)
 	return err
 }

@@ -17,16 +17,15 @@ type link struct {
 	a, b     string // properties of QEMU's devices
 	forA     string // options of the daemon's ports
 	forB     string
+	listenB  bool // B's QEMU listens, and the daemon connects to it
 	mtu      int
 	offloads guestapi.Offloads // of both, where they are not the default
 }
 
 // pair is two guests with links between them, each link a group of its own.
 type pair struct {
-	l      *Lab
 	d      *Daemon
 	a, b   *Machine
-	links  []link
 	number map[string]int
 }
 
@@ -53,7 +52,7 @@ func portB(l link) string { return l.name + "-b" }
 // bootPair starts a daemon and two guests like a and b, and sets all links up.
 func bootPair(ctx context.Context, t *testing.T, l *Lab, a, b Guest, links ...link) *pair {
 	t.Helper()
-	p := &pair{l: l, links: links, number: make(map[string]int)}
+	p := &pair{number: make(map[string]int)}
 	var ports []Port
 	a.Name, b.Name = "a", "b"
 	for n, k := range links {
@@ -62,10 +61,14 @@ func bootPair(ctx context.Context, t *testing.T, l *Lab, a, b Guest, links ...li
 		if k.pairs > 1 {
 			options += fmt.Sprintf(",queues=%d", k.pairs)
 		}
+		forB := k.forB
+		if k.listenB {
+			forB = join("mode=client", forB)
+		}
 		ports = append(ports,
-			Port{portA(k), join(options, k.forA)}, Port{portB(k), join(options, k.forB)})
+			Port{portA(k), join(options, k.forA)}, Port{portB(k), join(options, forB)})
 		a.NICs = append(a.NICs, NIC{Socket: l.Socket(portA(k)), MAC: macA(n), Queues: k.pairs, Props: k.a})
-		b.NICs = append(b.NICs, NIC{Socket: l.Socket(portB(k)), MAC: macB(n), Queues: k.pairs, Props: k.b})
+		b.NICs = append(b.NICs, NIC{Socket: l.Socket(portB(k)), Listen: k.listenB, MAC: macB(n), Queues: k.pairs, Props: k.b})
 	}
 	var err error
 	if p.d, err = l.Vhostd(ctx, "vhostd", ports...); err != nil {
@@ -84,7 +87,7 @@ func bootPair(ctx context.Context, t *testing.T, l *Lab, a, b Guest, links ...li
 	return p
 }
 
-func join(options, more string) string { return strings.TrimSuffix(options+","+more, ",") }
+func join(options, more string) string { return strings.Trim(options+","+more, ",") }
 
 // up gives both ends of a link their addresses.
 func (p *pair) up(ctx context.Context, t *testing.T, k link) {
