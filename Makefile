@@ -19,12 +19,13 @@ RACE = ./memtable/... ./virtio/... ./vhost/... ./cmd/...
 # Their sum is the promise that `make test` takes less than twenty minutes.
 lint  = 'lint:150:$(MAKE) -s lint'
 unit  = 'unit:150:$(GO) test -json $(UNIT)'
-race  = 'race:240:$(GO) test -json -race -short $(RACE)'
-fuzz  = 'fuzz:120:./tools/fuzz.sh $(GO) 5s'
+race  = 'race:210:$(GO) test -json -race -short $(RACE)'
+fuzz  = 'fuzz:150:./tools/fuzz.sh $(GO) 4s'
 peers = 'peers:180:$(GO) test -json -count=1 ./qemu-test/peers'
 qemu  = 'qemu:300:$(GO) test -json -count=1 -timeout 15m $$($(GO) list ./qemu-test/... | grep -v /peers)'
 
-TESTGROUPS = $(GO) run ./tools/testgroups
+# 128 MiB of huge pages are enough for all tests that want some.
+TESTGROUPS = ./tools/hugepages.sh 64 $(GO) run ./tools/testgroups
 
 .DEFAULT_GOAL := build
 .PHONY: help build install test test-long race fuzz lint bench demo mutants deps cover clean go-version soft-deps
@@ -46,7 +47,7 @@ test-long: go-version soft-deps build ## run all tests under the race detector, 
 race: go-version ## run the unit tests under the race detector
 	@$(TESTGROUPS) $(race)
 
-fuzz: go-version ## fuzz each target for five seconds
+fuzz: go-version ## fuzz each target for four seconds
 	@$(TESTGROUPS) $(fuzz)
 
 lint: go-version ## gofmt, go vet (amd64 and arm64), staticcheck, and the house rules
