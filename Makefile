@@ -11,7 +11,7 @@ MUTATE ?= ./memtable ./virtio ./virtio/vnet ./vhost
 N ?= 30
 
 # What runs without a peer, and what needs one.
-UNIT = $$($(GO) list ./... | grep -v /qemu-test)
+UNIT = $$($(GO) list ./... | grep -v -e /qemu-test -e /conformance)
 # Packages where goroutines meet; the race detector costs five times the time.
 RACE = ./memtable/... ./virtio/... ./vhost/... ./cmd/...
 
@@ -20,6 +20,7 @@ RACE = ./memtable/... ./virtio/... ./vhost/... ./cmd/...
 lint  = 'lint:150:$(MAKE) -s lint'
 unit  = 'unit:150:$(GO) test -json $(UNIT)'
 race  = 'race:210:$(GO) test -json -race -short $(RACE)'
+conformance = 'conformance:60:$(GO) test -json ./vhost/conformance'
 fuzz  = 'fuzz:150:./tools/fuzz.sh $(GO) 4s'
 peers = 'peers:180:$(GO) test -json -count=1 ./qemu-test/peers'
 qemu  = 'qemu:300:$(GO) test -json -count=1 -timeout 15m $$($(GO) list ./qemu-test/... | grep -v /peers)'
@@ -38,10 +39,10 @@ build: go-version ## build bin/vhostd, one static binary
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/ ./cmd/vhostd
 
 test: go-version soft-deps build ## run all tests, each group against its budget of time
-	@$(TESTGROUPS) $(lint) $(unit) $(race) $(fuzz) $(peers) $(qemu)
+	@$(TESTGROUPS) $(lint) $(unit) $(conformance) $(race) $(fuzz) $(peers) $(qemu)
 
 test-long: go-version soft-deps build ## run all tests under the race detector, and fuzz each target for a minute
-	@$(TESTGROUPS) $(lint) 'race:1200:$(GO) test -json -race -count=1 $(UNIT)' \
+	@$(TESTGROUPS) $(lint) $(conformance) 'race:1200:$(GO) test -json -race -count=1 $(UNIT)' \
 		'fuzz:3600:./tools/fuzz.sh $(GO) 60s' $(peers) $(qemu)
 
 race: go-version ## run the unit tests under the race detector
