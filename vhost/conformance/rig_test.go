@@ -86,6 +86,7 @@ type front struct {
 	b        *backend
 	mem      *memory
 	features virtio.Features // agreed on
+	seen     *vhost.Session  // by session
 }
 
 // dial connects and says nothing.
@@ -254,7 +255,11 @@ func (f *front) closed() error {
 }
 
 // session is the back-end's side of the connection, for what no message tells.
+// Of several connections to one back-end the first to ask gets the oldest.
 func (f *front) session() *vhost.Session {
 	f.t.Helper()
-	return receive(f.t, "a session", f.b.sessions)
+	if f.seen == nil {
+		f.seen = receive(f.t, "a session", f.b.sessions)
+	}
+	return f.seen
 }
