@@ -76,23 +76,28 @@ func NewMemory(tb testing.TB, o MemoryOptions) *Memory {
 		m.regions = append(m.regions, region{a, views[i], make([]byte, a.Size)})
 	}
 	m.table = tableOf(tb, areas, mappings)
-	m.Reset()
+	m.vacant()
 	return m
 }
 
-// Reset zeroes all memory and forgets what was allocated and lent. Nobody may
-// use the memory meanwhile.
-func (m *Memory) Reset() {
-	m.free, m.turn, m.sorted = m.free[:0], 0, nil
+// vacant makes all memory free.
+func (m *Memory) vacant() {
 	m.held, m.lent = make(map[memtable.GPA]uint64), make(map[Area]int)
 	for i, r := range m.regions {
-		clear(r.mem)
-		clear(r.known)
 		if i > 0 && m.regions[i-1].end() == r.Addr {
 			m.free[len(m.free)-1].Size += r.Size
 			continue
 		}
 		m.free = append(m.free, r.Area)
+	}
+}
+
+// Clear zeroes all memory; what is allocated and lent stays so. Nobody may use
+// the memory meanwhile.
+func (m *Memory) Clear() {
+	for _, r := range m.regions {
+		clear(r.mem)
+		clear(r.known)
 	}
 }
 

@@ -1,6 +1,8 @@
 package virtiotest
 
 import (
+	"encoding/binary"
+
 	"github.com/vhostd/vhostd/memtable"
 )
 
@@ -14,6 +16,18 @@ func (d *Driver) Raw() Raw { return Raw{d} }
 
 // Desc writes descriptor i of the table; i may belong to a chain that is lent.
 func (r Raw) Desc(i uint16, e Desc) { r.d.setDesc(i, e) }
+
+// DescAt writes a descriptor anywhere in guest memory.
+func (r Raw) DescAt(a memtable.GPA, e Desc) { r.d.mem.Write(a, e.encode()) }
+
+// Head writes the available ring's entry for free-running index i, beside the
+// driver's books.
+func (r Raw) Head(i, head uint16) { r.d.setHead(i, head) }
+
+// Flags publishes avail.flags, with the index that was published before.
+func (r Raw) Flags(flags uint16) {
+	r.d.setAvail(flags, binary.LittleEndian.Uint16(r.d.known(r.d.avail.Addr+2, 2)))
+}
 
 // Chain writes list into free descriptors as it stands, and offers the first.
 // A Next that is less than the length of list is an index into it, any other is
@@ -60,7 +74,9 @@ func (r Raw) Offer(head uint16) {
 }
 
 // Index publishes idx, whatever was added.
-func (r Raw) Index(idx uint16) { r.d.setAvail(r.d.quiet, idx) }
+func (r Raw) Index(idx uint16) {
+	r.d.setAvail(binary.LittleEndian.Uint16(r.d.known(r.d.avail.Addr, 2)), idx)
+}
 
 // Added is the free-running index behind the last head that was added.
 func (r Raw) Added() uint16 { return r.d.added }
