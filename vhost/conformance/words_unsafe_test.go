@@ -15,3 +15,8 @@ func load32(b []byte) uint32 {
 func store32(b []byte, v uint32) {
 	atomic.StoreUint32((*uint32)(unsafe.Pointer(&b[:4][0])), v)
 }
+
+// swap32 writes the word at the front of b and gives what it was before.
+func swap32(b []byte, v uint32) uint32 {
+	return atomic.SwapUint32((*uint32)(unsafe.Pointer(&b[:4][0])), v)
+}
