@@ -15,7 +15,7 @@ func flood(t *testing.T, socket string, r road) *Testpmd {
 }
 
 // enough frames to wrap the 16-bit indices of a ring several times.
-const enough = 300_000
+const enough = 200_000
 
 // At full speed frames may be lost, for the receiver may be slower; but each one
 // is either delivered or counted with a reason, and all three counts agree: the
