@@ -43,7 +43,7 @@ type RegionInfo struct {
 	Offset   int64
 	PageSize uint64
 	Seals    string // "shrink,grow,seal", "none", "unsupported"
-	Resident uint64 // bytes in memory now
+	Resident uint64 // bytes in memory now, once Session.Resident counted them
 	At       string // where it is mapped
 	Since    time.Time
 }
@@ -57,19 +57,17 @@ type RingInfo struct {
 	Indices                  virtio.Indices
 	KickFD, CallFD, ErrFD    int // -1: none
 	Desc, Avail, Used        memtable.UVA
+	Kicks                    uint64 // that woke a worker, since the connection
 	Stats                    virtio.Stats
 }
 
-// Info tells how the session is doing, while it runs. It reads the rings and
-// counts resident pages, so it takes its time with a large guest.
+// Info tells how the session is doing, while it runs.
 func (s *Session) Info() Info {
 	s.mapped.RLock() // what is looked at stays mapped
 	defer s.mapped.RUnlock()
 	i, memory := s.snapshot()
-	for k, r := range memory.regions {
+	for _, r := range memory.regions {
 		i.Memory.Regions = append(i.Memory.Regions, regionInfo(r))
-		// Its error leaves it 0: pages are counted for people.
-		i.Memory.Regions[k].Resident, _ = r.mapping.Resident()
 	}
 	reader := s.runner.Domain().Join("info")
 	defer reader.Close()
@@ -78,6 +76,36 @@ func (s *Session) Info() Info {
 		i.Rings[k].Stats = r.queue.Stats()
 	}
 	return i
+}
+
+// residentMax bounds what Resident counts: a second or so of work. A peer can
+// map a sparse file of any size.
+const residentMax = 512 << 30
+
+// Resident counts the pages of regions, as Info gave them, that are in memory
+// now. It takes its time with a large guest; what is beyond 512 GiB, and what is
+// not mapped any more, is not counted.
+func (s *Session) Resident(regions []RegionInfo) {
+	left := uint64(residentMax)
+	for k := range regions {
+		if regions[k].Size <= left {
+			left -= regions[k].Size
+			regions[k].Resident = s.resident(regions[k])
+		}
+	}
+}
+
+func (s *Session) resident(info RegionInfo) uint64 {
+	s.mapped.RLock()
+	defer s.mapped.RUnlock()
+	_, memory := s.snapshot()
+	for _, r := range memory.regions {
+		if r.GPA == info.GPA && r.since.Equal(info.Since) {
+			n, _ := r.mapping.Resident() // for people: an error leaves it 0
+			return n
+		}
+	}
+	return 0
 }
 
 // snapshot is what Info tells that is known without a look at memory.
@@ -106,7 +134,10 @@ func (r *vring) info() RingInfo {
 		Index: r.queue.Index(), Size: r.size,
 		Started: r.started, Enabled: r.enabled, Polled: r.polled,
 		KickFD: r.kickFD, CallFD: r.callFD, ErrFD: r.errFD,
-		Desc: r.addr.Desc, Avail: r.addr.Avail, Used: r.addr.Used,
+		Desc: r.addr.Desc, Avail: r.addr.Avail, Used: r.addr.Used, Kicks: r.kicks,
+	}
+	if r.job != nil {
+		i.Kicks += r.job.Kicks()
 	}
 	_, broken := r.current()
 	for _, err := range []error{r.missing, broken} {

@@ -172,6 +172,7 @@ func TestInfoTellsWhileTheSessionRuns(t *testing.T) {
 	if !r.Started || !r.Enabled || r.Size != ringSize || r.Indices.LastAvail != g.avail || r.Indices.UsedIdx != g.avail {
 		t.Errorf("ring: %+v, %d were served", r, g.avail)
 	}
+	s.Resident(i.Memory.Regions)
 	if len(i.Memory.Regions) != 1 || i.Memory.Regions[0].Resident == 0 {
 		t.Errorf("memory: %+v", i.Memory)
 	}

@@ -188,6 +188,7 @@ func (s *Session) detach(ctx context.Context, r *vring) (err error) {
 	}
 	job := r.job
 	r.job = nil
+	r.kicks += job.Kicks()
 	return job.Close()
 }
 

@@ -26,7 +26,8 @@ type vring struct {
 	told    bool  // the handler heard of a view, and of no stop since
 	missing error // why a started ring has no memory; nil: it has
 
-	job       *Job // from start to stop, unless shared
+	job       *Job   // from start to stop, unless shared
+	kicks     uint64 // of the jobs before
 	call, err *doorbell
 	kickFD    int // -1: none. For Info: job, call and err own the files
 	callFD    int

@@ -47,6 +47,7 @@ type Ring struct {
 	CallFD int `json:"call_fd"`
 	ErrFD  int `json:"err_fd"`
 
+	Kicks           uint64            `json:"kicks"` // that woke the daemon
 	Calls           uint64            `json:"calls"`
 	CallsSuppressed uint64            `json:"calls_suppressed"`
 	Bursts          uint64            `json:"bursts"`

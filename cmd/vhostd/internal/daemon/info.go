@@ -80,7 +80,7 @@ func ringOf(r vhost.RingInfo) control.Ring {
 		AvailFlags: r.Indices.AvailFlags, AvailIdx: r.Indices.AvailIdx, UsedEvent: r.Indices.UsedEvent,
 		UsedFlags: r.Indices.UsedFlags, UsedIdx: r.Indices.UsedIdx, AvailEvent: r.Indices.AvailEvent,
 		KickFD: r.KickFD, CallFD: r.CallFD, ErrFD: r.ErrFD,
-		Calls: r.Stats.Calls, CallsSuppressed: r.Stats.CallsSuppressed,
+		Kicks: r.Kicks, Calls: r.Stats.Calls, CallsSuppressed: r.Stats.CallsSuppressed,
 		Bursts: r.Stats.Bursts, Chains: r.Stats.Chains, Bytes: r.Stats.Bytes, Unlogged: r.Stats.Unlogged,
 		BadChains: r.Stats.BadChains, LastBad: r.Stats.LastBad,
 	}

@@ -93,11 +93,16 @@ func (p *port) fail(err error) {
 	p.last = &control.Failure{At: time.Now(), Error: err.Error()}
 }
 
-// info is the front-end's, if there is one.
-func (p *port) info() (vhost.Info, bool) {
+// info is the front-end's, if there is one; with resident its pages in memory
+// are counted too, which takes time.
+func (p *port) info(resident bool) (vhost.Info, bool) {
 	s := p.fabric.Session()
 	if s == nil {
 		return vhost.Info{}, false
 	}
-	return s.Info(), true
+	i := s.Info()
+	if resident {
+		s.Resident(i.Memory.Regions)
+	}
+	return i, true
 }

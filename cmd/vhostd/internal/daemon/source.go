@@ -33,7 +33,7 @@ func each[T any](d *Daemon, name string, get func(*port) (T, bool)) []T {
 // Ports implements [control.Source].
 func (d *Daemon) Ports(name string) []control.Port {
 	return each(d, name, func(p *port) (control.Port, bool) {
-		info, there := p.info()
+		info, there := p.info(false)
 		return p.describe(info, there), true
 	})
 }
@@ -41,7 +41,7 @@ func (d *Daemon) Ports(name string) []control.Port {
 // Memory implements [control.Source].
 func (d *Daemon) Memory(name string) []control.Memory {
 	return each(d, name, func(p *port) (control.Memory, bool) {
-		info, there := p.info()
+		info, there := p.info(true)
 		return memoryOf(p.Name, info), there
 	})
 }
@@ -49,7 +49,7 @@ func (d *Daemon) Memory(name string) []control.Memory {
 // Queues implements [control.Source].
 func (d *Daemon) Queues(name string) []control.Queues {
 	return each(d, name, func(p *port) (control.Queues, bool) {
-		info, there := p.info()
+		info, there := p.info(false)
 		return queuesOf(p.describe(info, there), info), true
 	})
 }
@@ -57,7 +57,7 @@ func (d *Daemon) Queues(name string) []control.Queues {
 // Messages implements [control.Source].
 func (d *Daemon) Messages(name string) []control.Messages {
 	return each(d, name, func(p *port) (control.Messages, bool) {
-		info, there := p.info()
+		info, there := p.info(false)
 		m := control.Messages{Port: p.Name, Peer: info.Peer}
 		for _, one := range info.Messages {
 			m.Messages = append(m.Messages, control.Message(one))

@@ -110,7 +110,7 @@ func indices(rings []control.Ring) *text.Table {
 
 // traffic is what went through.
 func traffic(rings []control.Ring) *text.Table {
-	t := text.NewTable(">RING", ">CALLS", ">SUPPRESSED", ">BURSTS", ">CHAINS", ">AVG BURST", ">WRITTEN", ">BAD CHAINS")
+	t := text.NewTable(">RING", ">KICKS", ">CALLS", ">SUPPRESSED", ">BURSTS", ">CHAINS", ">AVG BURST", ">WRITTEN", ">BAD CHAINS")
 	for _, r := range rings {
 		average := ""
 		if r.Bursts > 0 {
@@ -120,7 +120,7 @@ func traffic(rings []control.Ring) *text.Table {
 		for _, n := range r.BadChains {
 			sum += n
 		}
-		t.Row(r.Index, r.Calls, r.CallsSuppressed, r.Bursts, r.Chains, average, text.Size(r.Bytes), sum)
+		t.Row(r.Index, r.Kicks, r.Calls, r.CallsSuppressed, r.Bursts, r.Chains, average, text.Size(r.Bytes), sum)
 	}
 	return t
 }
