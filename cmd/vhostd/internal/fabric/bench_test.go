@@ -56,34 +56,39 @@ func BenchmarkForward(b *testing.B) {
 	}
 }
 
-func forwardBench(b *testing.B, o vhosttest.Options, size int) {
-	sw := New("bench", Options{})
+// plugByHand makes a switch with n ports, a guest at each, served by hand.
+func plugByHand(tb testing.TB, n int, o vhosttest.Options) (guests []*vhosttest.Guest, serve func()) {
+	tb.Helper()
+	sw := New("by hand", Options{})
 	r := &byHand{domain: sw.Domain(), jobs: make(map[*vhost.Job]bool)}
 	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	guests := make([]*vhosttest.Guest, 2)
-	for i := range guests {
+	tb.Cleanup(cancel)
+	for i := range n {
 		p, err := sw.AddPort(PortOptions{Name: fmt.Sprint(i)})
 		if err != nil {
-			b.Fatal(err)
+			tb.Fatal(err)
 		}
-		path := filepath.Join(b.TempDir(), "s")
+		path := filepath.Join(tb.TempDir(), "s")
 		l, err := vhost.Listen(path, vhost.ListenOptions{UID: -1, GID: -1})
 		if err != nil {
-			b.Fatal(err)
+			tb.Fatal(err)
 		}
 		go func() { _ = (&vhost.Server{Device: p, Runner: r}).Serve(ctx, l) }()
-		o.Poll = true
-		guests[i] = vhosttest.Plug(b, path, o)
+		guests = append(guests, vhosttest.Plug(tb, path, o))
 	}
 	memtable.Faults()
-	reader := sw.Domain().Join("bench")
-	defer reader.Close()
-	serve := func() {
+	reader := sw.Domain().Join("by hand")
+	tb.Cleanup(reader.Close)
+	return guests, func() {
 		for j := range r.jobs {
 			j.Serve(reader)
 		}
 	}
+}
+
+func forwardBench(b *testing.B, o vhosttest.Options, size int) {
+	o.Poll = true
+	guests, serve := plugByHand(b, 2, o)
 	tx, rx := guests[0].Pairs[0].TX, guests[1].Pairs[0].RX
 	guests[1].Pairs[0].TX.Add(vnet.Header{}, vhosttest.Frame(broadcast, address(1), 60, 0))
 	guests[1].Pairs[0].TX.Publish()
