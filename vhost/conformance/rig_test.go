@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"sync"
 	"testing"
@@ -50,7 +51,8 @@ func listen(t testing.TB, dev vhost.Device) *backend {
 func prepare(t testing.TB, dev vhost.Device) *backend {
 	t.Helper()
 	b := &backend{t: t, path: t.TempDir() + "/s", sessions: make(chan *vhost.Session, 4096), ended: make(chan error, 4096)}
-	b.server = &vhost.Server{Device: dev, Timeout: patience, Hooks: vhost.Hooks{
+	log := slog.New(slog.NewTextHandler(t.Output(), nil)) // shown when the test fails
+	b.server = &vhost.Server{Device: dev, Log: log, Timeout: patience, Hooks: vhost.Hooks{
 		Connected:    func(s *vhost.Session) { b.sessions <- s },
 		Disconnected: func(_ *vhost.Session, err error) { b.ended <- err },
 	}}
