@@ -91,8 +91,10 @@ func (l *Lab) stop() {
 // kept are the files that tell what happened.
 var kept = []string{".console", ".qemu", ".log", ".pcap"}
 
-// Keep copies consoles and logs to another folder.
+// Keep ends all that runs, so that nothing is half written, and copies consoles
+// and logs to another folder.
 func (l *Lab) Keep(to string) error {
+	l.stop()
 	if err := os.MkdirAll(to, 0o755); err != nil {
 		return err
 	}
@@ -108,6 +110,19 @@ func (l *Lab) Keep(to string) error {
 		}
 	}
 	return err
+}
+
+// KeepIn copies consoles and logs below build/artifacts, and says where.
+func (l *Lab) KeepIn(name string) (string, error) {
+	root, err := repository()
+	if err != nil {
+		return "", err
+	}
+	to := filepath.Join(root, "build", "artifacts", name)
+	if err := os.RemoveAll(to); err != nil {
+		return "", err
+	}
+	return to, l.Keep(to)
 }
 
 func copyFile(to, from string) error {

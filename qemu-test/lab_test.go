@@ -3,8 +3,6 @@ package qemutest
 import (
 	"context"
 	"flag"
-	"os"
-	"path/filepath"
 	"runtime"
 	"strings"
 	"testing"
@@ -12,7 +10,7 @@ import (
 )
 
 // scenarioTime bounds a scenario with all its boots.
-const scenarioTime = 3 * time.Minute
+const scenarioTime = 6 * time.Minute
 
 // newLab makes a lab that ends with the test, or skips the test where guests
 // cannot be booted. When the test has failed, consoles and logs are kept.
@@ -37,7 +35,6 @@ func newLab(t *testing.T) (*Lab, context.Context) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		l.stop()
 		if t.Failed() {
 			keep(t, l)
 		}
@@ -48,19 +45,19 @@ func newLab(t *testing.T) (*Lab, context.Context) {
 	return l, ctx
 }
 
+// keep puts them where go test -artifacts wants them, or below build/artifacts.
 func keep(t *testing.T, l *Lab) {
-	root, err := repository()
-	if err != nil {
-		t.Error(err)
-		return
-	}
-	to := filepath.Join(root, "build", "artifacts", strings.ReplaceAll(t.Name(), "/", "_"))
+	var (
+		to  string
+		err error
+	)
 	if f := flag.Lookup("test.artifacts"); f != nil && f.Value.String() == "true" {
 		to = t.ArtifactDir()
-	} else if err := os.RemoveAll(to); err != nil {
-		t.Error(err)
+		err = l.Keep(to)
+	} else {
+		to, err = l.KeepIn(strings.ReplaceAll(t.Name(), "/", "_"))
 	}
-	if err := l.Keep(to); err != nil {
+	if err != nil {
 		t.Error(err)
 		return
 	}

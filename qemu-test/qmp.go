@@ -13,10 +13,8 @@ import (
 type QMP struct {
 	conn net.Conn
 	turn sync.Mutex // one command at a time
-	mu   sync.Mutex
 	// answer gets the answer of the command that waits; closed at the end.
 	answer chan qmpLine
-	events []string // names, oldest first
 }
 
 // qmpLine is any message of QEMU: a greeting, an event or an answer.
@@ -43,13 +41,7 @@ func (q *QMP) read() {
 	lines.Buffer(nil, 16<<20)
 	for lines.Scan() {
 		var l qmpLine
-		switch err := json.Unmarshal(lines.Bytes(), &l); {
-		case err != nil || l.QMP != nil:
-		case l.Event != "":
-			q.mu.Lock()
-			q.events = append(q.events, l.Event)
-			q.mu.Unlock()
-		default:
+		if err := json.Unmarshal(lines.Bytes(), &l); err == nil && l.QMP == nil && l.Event == "" {
 			q.answer <- l
 		}
 	}
@@ -85,11 +77,4 @@ func (q *QMP) Do(ctx context.Context, command string, args, result any) error {
 		}
 		return nil
 	}
-}
-
-// Events are the names of the events so far, for example RESET.
-func (q *QMP) Events() []string {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	return append([]string(nil), q.events...)
 }
