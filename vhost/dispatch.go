@@ -162,5 +162,8 @@ func (s *Session) reply(m *message, p payload) error {
 	if err != nil {
 		return err
 	}
-	return s.wire.write(m.Request, flagVersion|flagReply, b)
+	// A peer that takes no replies holds up its own session, not who asks how
+	// that is doing.
+	s.unlocked(func() { err = s.wire.write(m.Request, flagVersion|flagReply, b) })
+	return err
 }

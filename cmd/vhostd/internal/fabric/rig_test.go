@@ -20,8 +20,9 @@ type hall struct {
 	paths []string
 }
 
-// open makes a switch with n ports, each with a server that listens.
-func open(tb testing.TB, n int, o PortOptions) *hall {
+// open makes a switch with n ports, each with a server that listens. adapt may
+// change the server of a port before it serves.
+func open(tb testing.TB, n int, o PortOptions, adapt ...func(port int, s *vhost.Server)) *hall {
 	tb.Helper()
 	h := &hall{tb: tb, sw: New("test", Options{})}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -39,6 +40,9 @@ func open(tb testing.TB, n int, o PortOptions) *hall {
 			tb.Fatal(err)
 		}
 		s := &vhost.Server{Device: p, Runner: vhost.Events(h.sw.Domain())}
+		for _, f := range adapt {
+			f(i, s)
+		}
 		go func() { done <- s.Serve(ctx, l) }()
 		h.ports, h.paths = append(h.ports, p), append(h.paths, path)
 	}
