@@ -1,0 +1,173 @@
+package conformance
+
+import (
+	"bytes"
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"maps"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// Where rules are proved, and where the table of them is.
+var folders = []string{".", "../../cmd/vhostd/internal/fabric"}
+
+const (
+	table = "../../docs/conformance.md"
+	// rules 1 to needed must be in the table; those behind came up on the way.
+	needed = 120
+)
+
+// rule is a row of the table: what the comment of its test says, or what later
+// says of it.
+type rule struct {
+	star, source, text string
+	tests              []string
+	later              string // why there is no test yet
+}
+
+// later are the rules about what the back-end neither has nor is asked for yet.
+// All of them belong to a feature that is not offered, and that is proved.
+var later = map[int]rule{
+	73: {star: "★", source: "vhost-user, GET_VRING_BASE", text: "For a packed ring all 32 bits are answered: both positions and both wrap counters.", later: "packed rings"},
+	74: {star: "★", source: "vhost-user, SET_VRING_BASE", text: "For a packed ring the used position and its wrap counter are taken from bits 16 to 31.", later: "packed rings"},
+	75: {source: "vhost-user, SET_VRING_BASE", text: "A packed ring that was never used begins at 0x80008000: position 0, wrap counters 1.", later: "packed rings"},
+	93: {star: "★", source: "vhost-user, Migration", text: "The descriptors of a packed ring, where used ones are written, are marked in the dirty log.", later: "packed rings"},
+
+	101: {source: "vhost-user, Inflight I/O tracking", text: "After a crash between the used index and the in-flight record, that batch is not run again.", later: "in-flight tracking"},
+	102: {star: "★", source: "vhost-user, Inflight I/O tracking", text: "After a crash requests are run again in the order of their counters, and the ring goes on behind them, whatever SET_VRING_BASE says.", later: "in-flight tracking"},
+	103: {source: "vhost-user, SET_INFLIGHT_FD", text: "A file that is shorter than it is said to be, or made for other rings, is refused.", later: "in-flight tracking"},
+	104: {source: "QEMU 7.2", text: "When rings change in number or size after a reset, the new GET_INFLIGHT_FD counts.", later: "in-flight tracking"},
+
+	113: {source: "vhost-user, IOMMU support", text: "An invalidation is answered when no access through its range is under way.", later: "translation by the front-end"},
+	115: {source: "vhost-user, IOMMU support", text: "A miss is told to the front-end, and its request waits until the translation comes.", later: "translation by the front-end"},
+}
+
+// form is how the comment of a rule's test begins.
+var form = regexp.MustCompile(`^Rule (\d+)(★?) \(([^()]+)\): (.+)$`)
+
+// catalogue reads the rules that are proved from the tests' comments.
+func catalogue(t *testing.T) map[int]*rule {
+	t.Helper()
+	all := make(map[int]*rule)
+	for _, folder := range folders {
+		files, err := filepath.Glob(filepath.Join(folder, "*_test.go"))
+		must(t, err)
+		for _, name := range files {
+			file, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.ParseComments|parser.SkipObjectResolution)
+			must(t, err)
+			for _, d := range file.Decls {
+				if f, ok := d.(*ast.FuncDecl); ok && strings.HasPrefix(f.Name.Name, "Test") && f.Recv == nil {
+					enter(t, all, f)
+				}
+			}
+		}
+	}
+	return all
+}
+
+// enter adds what a test says of its rule.
+func enter(t *testing.T, all map[int]*rule, f *ast.FuncDecl) {
+	t.Helper()
+	comment := strings.Join(strings.Fields(f.Doc.Text()), " ")
+	if !strings.HasPrefix(comment, "Rule ") {
+		return
+	}
+	m := form.FindStringSubmatch(comment)
+	if m == nil {
+		t.Errorf("%s: its comment must begin like %q", f.Name.Name, "Rule 7★ (vhost-user, Header): what holds")
+		return
+	}
+	n, err := strconv.Atoi(m[1])
+	must(t, err)
+	old := all[n]
+	switch {
+	case old == nil:
+		text := strings.ToUpper(m[4][:1]) + m[4][1:]
+		all[n] = &rule{star: m[2], source: m[3], text: text, tests: []string{f.Name.Name}}
+	case old.star != m[2]:
+		t.Errorf("%s: rule %d has a star, or has not: see %s", f.Name.Name, n, old.tests[0])
+	default:
+		old.tests = append(old.tests, f.Name.Name)
+	}
+}
+
+// notOffered is how the text of a rule says that it is about something which
+// this back-end refuses.
+var notOffered = regexp.MustCompile(`(?i)\b(is|are) not offered\b|\bnot offered:`)
+
+// verdict is the last column.
+func (r *rule) verdict() string {
+	switch tests := strings.Join(r.tests, ", "); {
+	case r.later != "":
+		return "later: " + r.later
+	case notOffered.MatchString(r.text):
+		return "refused: " + tests
+	default:
+		return "proved by " + tests
+	}
+}
+
+const preface = `# Conformance
+
+What a vhost-user back-end has to keep, rule by rule, and the test that proves it. The rules come from the
+vhost-user document, from virtio 1.2, and from what QEMU does. ★ marks those that back-ends commonly break; a
+fault made on purpose (` + "`make mutants`" + `) shows for many of them that their test would notice.
+
+* **proved by**: the test fails when the back-end breaks the rule.
+* **refused**: the rule is about a feature that is not offered; the test proves that it is refused cleanly.
+* **later**: about a feature that is not offered yet, and shows only in use.
+
+The table is made of the comments of the tests, in ` + "`vhost/conformance`" + ` and ` + "`cmd/vhostd/internal/fabric`" + `, by
+` + "`go test ./vhost/conformance -run Catalogue -update`" + `; a test fails when the two differ.
+
+`
+
+// document is the whole text of the table's file.
+func document(all map[int]*rule) []byte {
+	var b, lines bytes.Buffer
+	count := make(map[string]int)
+	for _, n := range slices.Sorted(maps.Keys(all)) {
+		r := all[n]
+		kind, _, _ := strings.Cut(strings.Replace(r.verdict(), "proved by", "proved:", 1), ":")
+		count[kind]++
+		cell := strings.NewReplacer("|", `\|`)
+		fmt.Fprintf(&lines, "| %d | %s | %s | %s | %s |\n", n, r.star, cell.Replace(r.text), cell.Replace(r.source), r.verdict())
+	}
+	b.WriteString(preface)
+	fmt.Fprintf(&b, "%d rules: %d proved, %d refused, %d later.\n\n", len(all), count["proved"], count["refused"], count["later"])
+	b.WriteString("| # | ★ | rule | source | verdict |\n|---|---|---|---|---|\n")
+	b.Write(lines.Bytes())
+	return b.Bytes()
+}
+
+func TestCatalogueIsWhatTheTestsSay(t *testing.T) {
+	all := catalogue(t)
+	for n, r := range later {
+		if has := all[n]; has != nil {
+			t.Errorf("rule %d is proved by %s: take it off the list of what comes later", n, has.tests[0])
+		}
+		all[n] = &r
+	}
+	for n := 1; n <= needed; n++ {
+		if all[n] == nil {
+			t.Errorf("rule %d is neither proved nor said to come later", n)
+		}
+	}
+	want := document(all)
+	if *update {
+		must(t, os.WriteFile(table, want, 0o644))
+	}
+	got, err := os.ReadFile(table)
+	must(t, err)
+	if !bytes.Equal(got, want) {
+		t.Errorf("%s is not what the tests' comments say: go test ./vhost/conformance -run Catalogue -update", table)
+	}
+}
