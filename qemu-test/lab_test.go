@@ -3,6 +3,7 @@ package qemutest
 import (
 	"context"
 	"flag"
+	"os"
 	"runtime"
 	"strings"
 	"testing"
@@ -23,12 +24,12 @@ func newLab(t *testing.T) (*Lab, context.Context) {
 		t.Skip("the guests are amd64, and need a host of their kind")
 	}
 	if _, err := InstalledQEMU(); err != nil {
-		t.Skip(err)
+		lacks(t, err)
 	}
 	ctx, cancel := context.WithTimeoutCause(t.Context(), scenarioTime, context.DeadlineExceeded)
 	t.Cleanup(cancel)
 	if _, err := FetchKernel(ctx); err != nil {
-		t.Skip(err)
+		lacks(t, err)
 	}
 	l, err := NewLab(ctx)
 	if err != nil {
@@ -43,6 +44,16 @@ func newLab(t *testing.T) (*Lab, context.Context) {
 		}
 	})
 	return l, ctx
+}
+
+// lacks skips a test that misses something of the machine, or fails it where
+// VHOSTD_GUESTS=required says that nothing may be missing.
+func lacks(t *testing.T, what error) {
+	t.Helper()
+	if os.Getenv("VHOSTD_GUESTS") == "required" {
+		t.Fatal(what)
+	}
+	t.Skip(what)
 }
 
 // keep puts them where go test -artifacts wants them, or below build/artifacts.
@@ -69,7 +80,7 @@ func newest(ctx context.Context, t *testing.T) *QEMU {
 	t.Helper()
 	q, err := NewestQEMU(ctx)
 	if err != nil {
-		t.Skip(err)
+		lacks(t, err)
 	}
 	return q
 }

@@ -8,7 +8,7 @@ func TestGuestsOfTheInstalledQEMU(t *testing.T) {
 	l, ctx := newLab(t)
 	q, err := InstalledQEMU()
 	if err != nil {
-		t.Skip(err)
+		t.Fatal(err) // newLab found it
 	}
 	if !q.needsINTx() {
 		t.Skipf("the installed %v is the one all scenarios run on", q)

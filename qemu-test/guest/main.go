@@ -14,11 +14,10 @@ func main() {
 		fmt.Fprintln(os.Stderr, "guest: runs as process 1 of a test guest only")
 		os.Exit(2)
 	}
-	if err := boot(); err != nil {
-		panic(err) // process 1 ends: the kernel panics and says so
-	}
+	panic(boot()) // process 1 ends: the kernel panics and says so
 }
 
+// boot makes the guest usable and serves its agent, until something fails.
 func boot() error {
 	if err := mountAll(); err != nil {
 		return err
