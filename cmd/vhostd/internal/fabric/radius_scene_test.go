@@ -12,6 +12,7 @@ import (
 
 	"github.com/vhostd/vhostd/vhost"
 	"github.com/vhostd/vhostd/vhost/vhosttest"
+	"github.com/vhostd/vhostd/virtio/vnet"
 )
 
 // The ports of a scene: two guests talk, one misbehaves, one must be able to
@@ -44,7 +45,7 @@ func stage(t *testing.T, o PortOptions) *scene {
 	})
 	s := &scene{hall: h}
 	s.flow = h.talk(flowPort, h.plug(flowPort, vhosttest.Options{}), h.plug(flowPort+1, vhosttest.Options{}))
-	s.witness = h.plug(witnessPort, vhosttest.Options{})
+	s.witness = h.plug(witnessPort, vhosttest.Options{Pairs: o.Pairs, Features: modern | vnet.FeatureMQ})
 	s.witness.Send(vhosttest.Frame(broadcast, address(witnessPort), 60, 0))
 	h.until("the witness is known", func() bool {
 		_, ok := h.sw.fdb.lookup(macOf(addressSlice(witnessPort)), h.sw.clock())
