@@ -249,9 +249,9 @@ func must(t testing.TB, err error) {
 // eventually polls a condition until it holds; the test fails if it never does.
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	for end := time.Now().Add(patience); !ok(); time.Sleep(100 * time.Microsecond) {
+	for end := time.Now().Add(*patience); !ok(); time.Sleep(100 * time.Microsecond) {
 		if time.Now().After(end) {
-			t.Fatalf("did not happen in %v: %s", patience, what)
+			t.Fatalf("did not happen in %v: %s", *patience, what)
 		}
 	}
 }
@@ -269,8 +269,8 @@ func receive[T any](t testing.TB, what string, c <-chan T) (v T) {
 	t.Helper()
 	select {
 	case v = <-c:
-	case <-time.After(patience):
-		t.Fatalf("did not happen in %v: %s", patience, what)
+	case <-time.After(*patience):
+		t.Fatalf("did not happen in %v: %s", *patience, what)
 	}
 	return v
 }

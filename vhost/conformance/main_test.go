@@ -50,7 +50,7 @@ func left(before int) int {
 		fmt.Fprintln(os.Stderr, "goroutines are left:", err)
 		return 1
 	}
-	for end := time.Now().Add(patience); openFiles() > before; time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(*patience); openFiles() > before; time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			fmt.Fprintf(os.Stderr, "%d files were open before the tests, %d are now\n", before, openFiles())
 			return 1

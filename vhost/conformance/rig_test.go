@@ -5,6 +5,7 @@ import (
 	"encoding"
 	"encoding/binary"
 	"errors"
+	"flag"
 	"io"
 	"log/slog"
 	"net"
@@ -20,7 +21,7 @@ import (
 )
 
 // patience bounds every wait; what takes longer fails the test.
-const patience = 10 * time.Second
+var patience = flag.Duration("patience", 10*time.Second, "how long a test waits for what must happen")
 
 // Flags of a message (vhost-user, "Header").
 const (
@@ -52,7 +53,7 @@ func prepare(t testing.TB, dev vhost.Device) *backend {
 	t.Helper()
 	b := &backend{t: t, path: t.TempDir() + "/s", sessions: make(chan *vhost.Session, 4096), ended: make(chan error, 4096)}
 	log := slog.New(slog.NewTextHandler(t.Output(), nil)) // shown when the test fails
-	b.server = &vhost.Server{Device: dev, Log: log, Timeout: patience, Hooks: vhost.Hooks{
+	b.server = &vhost.Server{Device: dev, Log: log, Timeout: *patience, Hooks: vhost.Hooks{
 		Connected:    func(s *vhost.Session) { b.sessions <- s },
 		Disconnected: func(_ *vhost.Session, err error) { b.ended <- err },
 	}}
@@ -97,7 +98,7 @@ func (b *backend) dial() *front {
 	c, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: b.path, Net: "unix"})
 	must(b.t, err)
 	b.t.Cleanup(func() { c.Close() })
-	return &front{Conn: vhost.NewConn(c, patience), sock: c, t: b.t, b: b}
+	return &front{Conn: vhost.NewConn(c, *patience), sock: c, t: b.t, b: b}
 }
 
 // options say what plug agrees on.
