@@ -9,6 +9,11 @@ import (
 // goodBuffer is a receive buffer's usual size, before any was seen.
 const goodBuffer = 1526
 
+// uselessMax is how many buffers of one delivery may go back empty before the
+// frames that are left are dropped: a guest that makes bad ones as fast as they
+// are looked at must not hold up who sends to it.
+const uselessMax = virtio.BurstMax
+
 // deliver fills a port's receive queue with the listed frames of the burst, and
 // counts those that it could not.
 func (w *worker) deliver(to *Port, list []uint8) {
@@ -31,6 +36,7 @@ type fill struct {
 	rx            *virtio.Queue
 	inside        bool    // the gate is ours
 	all           bool    // the estimate fell short: take what there is
+	useless       int     // buffers that went back empty
 	list          []uint8 // frames that are left
 	frames, bytes uint64  // delivered
 }
@@ -54,14 +60,14 @@ func (f *fill) guarded() {
 	}()
 	why, ok := f.enter()
 	for ok && len(f.list) > 0 {
-		if !f.round() {
+		switch {
+		case f.useless > uselessMax:
+			why, ok = NoBuffers, false
+		case !f.round():
 			why, ok = f.wait()
 		}
 	}
 	f.to.port.drops.add(why, len(f.list))
-	if err := f.rx.Err(); err != nil { // no worker of its own will say it
-		f.to.session.Break(f.rx.Index(), err)
-	}
 }
 
 // round takes what buffers the frames need, fills and publishes them; false
@@ -75,8 +81,9 @@ func (f *fill) round() bool {
 	}
 	used, enough := 0, n > 0
 	for enough && len(f.list) > 0 && used < n {
-		if b.Elem[used].Segs == 0 { // bad, and counted: it goes back empty
+		if b.Elem[used].Segs == 0 { // bad, and counted by the queue
 			used++
+			f.useless++
 			continue
 		}
 		used, enough = f.one(used, int(f.list[0]))
@@ -93,7 +100,7 @@ func (f *fill) round() bool {
 
 // estimate says how many buffers the frames that are left will need.
 func (f *fill) estimate() int {
-	size := f.to.lastBuf.Load()
+	size := uint64(f.to.lastBuf.Load())
 	if size == 0 {
 		size = goodBuffer
 	}
@@ -105,7 +112,7 @@ func (f *fill) estimate() int {
 	}
 	n := 0
 	for _, i := range f.list {
-		n += int((f.w.frames[i].size + vnet.MaxHeader + size - 1) / size)
+		n += int((uint64(f.w.frames[i].size) + vnet.MaxHeader + size - 1) / size)
 	}
 	return min(n, virtio.BurstMax)
 }
@@ -114,19 +121,21 @@ func (f *fill) estimate() int {
 // that there are too few of them.
 func (f *fill) one(at, i int) (next int, enough bool) {
 	m, features := &f.w.frames[i], f.rx.View().Features
+	merge := features.Has(vnet.FeatureMrgRxbuf)
 	h, verdict := m.hdr.Deliver(features, m.v6)
 	if verdict != vnet.OK {
 		return at, f.drop(Reason(verdict))
 	}
 	hdrLen := vnet.HeaderLen(features)
 	need := uint32(hdrLen) + m.size
-	k, room := f.count(at, need)
+	k, room := f.count(at, need, merge)
 	switch {
 	case room >= need:
-	case at+k < f.w.rx.N && f.w.rx.Elem[at+k].Segs == 0:
-		return at + k, true // a frame cannot be merged over a bad buffer
-	case !features.Has(vnet.FeatureMrgRxbuf), k >= virtio.BurstMax:
+	case !merge, k >= virtio.BurstMax:
 		return at, f.drop(TooSmall)
+	case at+k < f.w.rx.N: // a frame cannot be merged over a bad buffer
+		f.useless += k
+		return at + k, true
 	default:
 		return at, false
 	}
@@ -143,8 +152,7 @@ func (f *fill) one(at, i int) (next int, enough bool) {
 
 // count says how many buffers from at on hold need bytes, and how much room
 // they have; without MRG_RXBUF a frame has one.
-func (f *fill) count(at int, need uint32) (k int, room uint32) {
-	merge := f.rx.View().Features.Has(vnet.FeatureMrgRxbuf)
+func (f *fill) count(at int, need uint32, merge bool) (k int, room uint32) {
 	for b := &f.w.rx; at+k < b.N && b.Elem[at+k].Segs != 0 && room < need && (merge || k == 0); k++ {
 		room += min(b.Elem[at+k].Total, need)
 	}

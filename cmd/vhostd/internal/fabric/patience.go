@@ -48,11 +48,18 @@ func (f *fill) enter() (why Reason, ok bool) {
 	}
 }
 
-// leave ends the stay, if there is one. It touches no guest memory.
+// leave ends the stay, if there is one. It touches no guest memory. A ring that
+// broke meanwhile has no worker of its own to say so; the section we are in
+// keeps the session from starting it anew before it hears of it.
 func (f *fill) leave() {
-	if f.inside {
-		f.inside = false
-		f.rx.End()
+	if !f.inside {
+		return
+	}
+	f.inside = false
+	err := f.rx.Err()
+	f.rx.End()
+	if err != nil {
+		f.to.session.Break(f.rx.Index(), err)
 	}
 }
 

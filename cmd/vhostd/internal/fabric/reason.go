@@ -18,7 +18,7 @@ const (
 	Disabled                                        // the queue is started and not enabled
 	// Reasons counted at the port that the frame was for.
 	PortDown  // no front-end, or no receive queue that runs
-	NoBuffers // the guest posted none in time
+	NoBuffers // the guest posted none in time, or only bad ones
 	TooSmall  // the buffer is smaller than the frame, and buffers cannot be merged
 	Crowded   // other senders kept the receive queue busy
 	Vanished  // the receiver's memory did
