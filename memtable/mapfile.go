@@ -96,7 +96,11 @@ func checkFile(fd int, anyFile bool, fail *FileError) (page uint64, err error) {
 		return 0, fail
 	}
 	page = uint64(os.Getpagesize())
+	regular := st.Mode&unix.S_IFMT == unix.S_IFREG
 	switch {
+	case !regular && !anyFile: // the devices in /dev are files of a tmpfs, too
+		fail.Reason = "not shared memory but a device, a pipe or a socket: use a memfd, /dev/shm or hugetlbfs"
+		return 0, fail
 	case int64(fs.Type) == unix.HUGETLBFS_MAGIC:
 		page = uint64(fs.Bsize)
 	case int64(fs.Type) == unix.TMPFS_MAGIC, anyFile:
