@@ -111,3 +111,21 @@ func TestDisarmIsRememberedOverPublish(t *testing.T) {
 		})
 	}
 }
+
+// TestArmAndDisarmShowNothingThatIsNotPublished: used.flags has its idx beside it.
+func TestArmAndDisarmShowNothingThatIsNotPublished(t *testing.T) {
+	rig := virtiotest.New(t, virtiotest.Options{})
+	rig.Send([]byte("put, and not published"))
+	var b virtio.Burst
+	rig.Stay(func(q *virtio.Queue) {
+		q.Take(&b, virtio.Readable, 1)
+		q.Put(&b)
+		for _, step := range []func(){func() { q.Disarm() }, func() { q.Arm() }} {
+			if step(); rig.Waiting() != 0 {
+				t.Fatal("the driver sees what was put")
+			}
+		}
+		q.Publish()
+	})
+	rig.Take()
+}

@@ -65,11 +65,24 @@ func (t tricks) links() []Trick {
 	return []Trick{
 		t.chain("a descriptor that follows itself", "chain longer than the ring", Desc{Len: 8, Flags: on, Next: 0}),
 		t.chain("a loop of two", "chain longer than the ring", Desc{Len: 8, Flags: on, Next: 1}, Desc{Len: 8, Flags: on, Next: 0}),
-		t.chain("next is the ring's size or more", "next beyond the table", Desc{Len: 8, Flags: on, Next: math.MaxUint16}),
+		t.chain("next is far beyond the table", "next beyond the table", Desc{Len: 8, Flags: on, Next: math.MaxUint16}),
+		t.justBeyond(),
 		t.chain("one descriptor without a byte", "chain without a byte", Desc{Len: 0, Flags: t.good}),
 		t.chain("a loop without a byte", "chain longer than the ring", Desc{Len: 0, Flags: on, Next: 0}),
 		t.chain("indirect that was not negotiated", "indirect was not negotiated", Desc{Addr: page, Len: 16, Flags: Indirect}).lacking(),
 	}
+}
+
+// justBeyond is a chain whose next is the first index that the table lacks.
+func (t tricks) justBeyond() Trick {
+	return Trick{Name: "next is the ring's size", Why: "next beyond the table", Play: func(r Raw) error {
+		buffer, err := r.Buffer(8)
+		if err != nil {
+			return err
+		}
+		_, err = r.Chain([]Desc{{Addr: buffer.Addr, Len: 8, Flags: t.good | Next, Next: r.Size()}}, buffer)
+		return err
+	}}
 }
 
 // lacking is t for a ring without INDIRECT_DESC.
