@@ -102,3 +102,32 @@ func (d *device) held(t testing.TB) (took <-chan *virtio.Chain, goOn chan<- stru
 	}
 	return chains, on
 }
+
+// channel is the front-end's end of the back-end's own channel.
+type channel struct {
+	*vhost.Conn
+	t testing.TB
+}
+
+const configChange = vhost.Request(vhost.BackendConfigChange)
+
+// channel gives the back-end a channel.
+func (f *front) channel() *channel {
+	f.t.Helper()
+	c, err := f.SetBackendReqFD()
+	must(f.t, err)
+	f.t.Cleanup(func() { c.Close() })
+	return &channel{vhost.NewConn(c, time.Minute), f.t}
+}
+
+// hear gives the next message, when one comes; closed: the channel ended.
+func (c *channel) hear() <-chan message {
+	heard := make(chan message, 1)
+	go func() {
+		defer close(heard)
+		if r, flags, payload, _, err := c.Receive(); err == nil {
+			heard <- message{request: r, flags: flags, payload: payload}
+		}
+	}()
+	return heard
+}

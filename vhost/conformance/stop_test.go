@@ -3,7 +3,6 @@ package conformance
 import (
 	"bytes"
 	"testing"
-	"time"
 
 	"github.com/vhostd/vhostd/vhost"
 	"github.com/vhostd/vhostd/virtio"
@@ -250,45 +249,4 @@ func TestBaseIsTheSameWhenAskedAgain(t *testing.T) {
 			t.Errorf("base %d, want 10", base)
 		}
 	}
-}
-
-// Rule 85 (vhost-user, GET_VRING_BASE_SKIP_DRAIN): stopping without completing what is in flight is not offered, and refused.
-func TestStopWithoutDrainIsRefused(t *testing.T) {
-	f := plug(t, entropy(), options{})
-	r := f.ring(0)
-	r.start()
-	if f.call(vhost.GetProtocolFeatures, 0, nil).u64(t)>>20&0b1001 != 0 {
-		t.Error("one of its protocol features is offered")
-	}
-	f.nacked(45, state(0, 0))
-	r.works()
-}
-
-// channel is the front-end's end of the back-end's own channel.
-type channel struct {
-	*vhost.Conn
-	t testing.TB
-}
-
-const configChange = vhost.Request(vhost.BackendConfigChange)
-
-// channel gives the back-end a channel.
-func (f *front) channel() *channel {
-	f.t.Helper()
-	c, err := f.SetBackendReqFD()
-	must(f.t, err)
-	f.t.Cleanup(func() { c.Close() })
-	return &channel{vhost.NewConn(c, time.Minute), f.t}
-}
-
-// hear gives the next message, when one comes; closed: the channel ended.
-func (c *channel) hear() <-chan message {
-	heard := make(chan message, 1)
-	go func() {
-		defer close(heard)
-		if r, flags, payload, _, err := c.Receive(); err == nil {
-			heard <- message{request: r, flags: flags, payload: payload}
-		}
-	}()
-	return heard
 }
