@@ -99,14 +99,17 @@ func (q *Queue) Begin(r *memtable.Reader) Admission {
 	return Open
 }
 
-// adopt resolves what bursts need of a view they have not seen.
+// adopt resolves what bursts need of a view they have not seen. It touches no
+// guest memory: a fault here would leave the gate shut. So the driver of a
+// shared queue, where who fills it looks by himself, is told not to kick when
+// something is published.
 func (q *Queue) adopt(v *View) {
 	q.cur = v
 	q.ring = wordsOf(v.Ring)
 	q.event = v.Features.Has(FeatureEventIdx)
 	q.quiet = 0
-	if q.shared {
-		q.Disarm() // who fills a queue looks by himself
+	if q.shared && !q.event {
+		q.quiet = usedNoNotify
 	}
 }
 

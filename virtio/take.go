@@ -6,6 +6,11 @@ import "github.com/vhostd/vhostd/memtable"
 // nothing else is not worth a worker.
 const badRunMax = 1 << 16
 
+// workMax bounds the descriptors and pieces that one burst walks through, but
+// for the last of its chains: a chain can have 32768, and a worker that walks a
+// full burst of those is late for everybody. It is 64 for each of 64 chains.
+const workMax = 4096
+
 // Take fills b with up to limit chains that the driver made available, all their
 // descriptors validated and translated, and returns how many there are. A bad
 // chain is an element without segments. It takes no more than [BurstMax]. After
@@ -28,6 +33,7 @@ func (q *Queue) Take(b *Burst, d Dir, limit int) int {
 	if d == Writable {
 		want, read = flagWrite, 0
 	}
+	work := 0
 	for i := range n {
 		head := q.ring.head(q.next + uint16(i))
 		if head > q.ring.mask {
@@ -48,7 +54,10 @@ func (q *Queue) Take(b *Burst, d Dir, limit int) int {
 			}
 		}
 		*e = Elem{Head: head}
-		q.walk(b, e, desc, d)
+		if work += q.walk(b, e, desc, d); work > workMax {
+			n = i + 1
+			break
+		}
 	}
 	b.N = n
 	q.next += uint16(n)
@@ -69,8 +78,8 @@ func (q *Queue) Untake(b *Burst, i int) {
 }
 
 // walk is the road of every chain that is not one plain descriptor. A bad chain
-// leaves e without segments and is counted.
-func (q *Queue) walk(b *Burst, e *Elem, first descriptor, d Dir) {
+// leaves e without segments and is counted. work is what it cost.
+func (q *Queue) walk(b *Burst, e *Elem, first descriptor, d Dir) (work int) {
 	w := walk{b: b, e: e, mem: q.cur.Mem, dir: d, start: len(b.over)}
 	err := w.chain(&q.ring, first, q.cur.Features.Has(FeatureIndirect))
 	if err == nil && e.Segs == 0 {
@@ -78,7 +87,7 @@ func (q *Queue) walk(b *Burst, e *Elem, first descriptor, d Dir) {
 	}
 	if err == nil {
 		q.badRun = 0
-		return
+		return w.work
 	}
 	b.over = b.over[:w.start]
 	*e = Elem{Head: e.Head}
@@ -86,4 +95,5 @@ func (q *Queue) walk(b *Burst, e *Elem, first descriptor, d Dir) {
 	if q.badRun++; q.badRun >= badRunMax {
 		q.fail("take chain", e.Head, ErrAbuse)
 	}
+	return w.work
 }

@@ -17,6 +17,7 @@ type walk struct {
 	steps int    // descriptors seen, the indirect table's included
 	limit int    // as many as the ring is long (virtio 1.2, 2.7.5.3.1)
 	total uint64 // bytes
+	work  int    // descriptors added, and their pieces
 	write bool   // a writable descriptor was seen
 }
 
@@ -107,6 +108,7 @@ func (w *walk) fetch(addr uint64) (descriptor, error) {
 
 // add translates one descriptor. A descriptor without bytes adds nothing.
 func (w *walk) add(d descriptor) error {
+	w.work++
 	writable := d.flags&flagWrite != 0
 	if writable && w.dir == Readable || !writable && (w.dir == Writable || w.write) {
 		return errDir
@@ -127,6 +129,7 @@ func (w *walk) add(d descriptor) error {
 		if w.e.Segs >= maxPieces {
 			return errPieces
 		}
+		w.work++
 		w.segment(Seg{va, uint32(n)}, writable)
 		addr, left = addr+n, left-n
 	}
