@@ -57,14 +57,20 @@ func MapFile(fd int, off int64, size uint64, o MapOptions) (*Mapping, error) {
 	// known to lie within a file, whose size is an int64.
 	lead := uint64(off) % page
 	length := (lead + size + page - 1) / page * page
+	if !takeSpace(length) {
+		fail.Reason = "all mappings together would take too much address space: share less, or with fewer ports"
+		return nil, fail
+	}
 	raw, err := unix.Mmap(fd, off-int64(lead), int(length), prot, unix.MAP_SHARED|unix.MAP_NORESERVE)
 	if err != nil {
+		giveSpace(length)
 		fail.Reason, fail.Err = mmapAdvice(err), os.NewSyscallError("mmap", err)
 		return nil, fail
 	}
 	// A core dump of ours must not hold the peer's memory.
 	if err := unix.Madvise(raw, unix.MADV_DONTDUMP); err != nil {
 		_ = unix.Munmap(raw)
+		giveSpace(length)
 		fail.Reason, fail.Err = "memory cannot be kept out of core dumps", os.NewSyscallError("madvise", err)
 		return nil, fail
 	}

@@ -83,6 +83,7 @@ func (m *Mapping) Close() error {
 	if err := unix.Munmap(m.raw); err != nil {
 		return os.NewSyscallError("munmap", err)
 	}
+	giveSpace(uint64(len(m.raw)))
 	return nil
 }
 

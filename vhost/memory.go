@@ -16,6 +16,10 @@ import (
 // maps at most. QEMU uses 256 of them for memory devices at most.
 const maxSlots = 509
 
+// maxMemory bounds the bytes of all regions of a session: a sparse file of any
+// size costs its sender nothing, but takes address space of ours.
+const maxMemory = 16 << 40
+
 // region is a region of the peer's memory, as it was announced and mapped. All
 // of its fields but the last two are its identity.
 type region struct {
@@ -29,6 +33,18 @@ type region struct {
 // names by w and the file id.
 func (r region) same(w MemRegion, id memtable.FileID) bool { return r.MemRegion == w && r.file == id }
 
+// checkTotal refuses regions that are too much together.
+func checkTotal(regions []MemRegion) error {
+	left := uint64(maxMemory)
+	for _, r := range regions {
+		if r.Size > left {
+			return fmt.Errorf("the regions have more than %d bytes together, which is the most that one front-end may share", uint64(maxMemory))
+		}
+		left -= r.Size
+	}
+	return nil
+}
+
 // memory is an immutable set of regions, by the two addresses the peer uses.
 type memory struct {
 	regions []region
@@ -37,13 +53,19 @@ type memory struct {
 	changed time.Time
 }
 
-// newMemory builds the tables; overlapping regions are an error.
+// newMemory builds the tables; regions that overlap, or that are too much
+// together, are an error.
 func newMemory(regions []region) (*memory, error) {
+	all := make([]MemRegion, len(regions))
 	gpa := make([]memtable.Region[memtable.GPA], len(regions))
 	uva := make([]memtable.Region[memtable.UVA], len(regions))
 	for i, r := range regions {
+		all[i] = r.MemRegion
 		gpa[i] = memtable.Region[memtable.GPA]{Addr: r.GPA, Size: r.Size, Mem: r.mapping}
 		uva[i] = memtable.Region[memtable.UVA]{Addr: r.UVA, Size: r.Size, Mem: r.mapping}
+	}
+	if err := checkTotal(all); err != nil {
+		return nil, err
 	}
 	byGPA, err := memtable.New(gpa, memtable.Options{})
 	if err != nil {
@@ -148,6 +170,9 @@ func fileID(fd int) (memtable.FileID, error) {
 // mapAll gives a region for each of want, the one that is there where it is
 // the same, and otherwise a new one. After an error nothing new is mapped.
 func (s *Session) mapAll(want []MemRegion, fds *fdSet) (regions, fresh []region, err error) {
+	if err := checkTotal(want); err != nil {
+		return nil, nil, err
+	}
 	defer func() {
 		if err != nil {
 			closeRegions(fresh)

@@ -134,13 +134,16 @@ func (g *Guest) start(r *Ring) {
 	i := r.index
 	g.must("SET_VRING_NUM", g.Conn.SetVringNum(i, uint32(r.size)))
 	g.must("SET_VRING_BASE", g.Conn.SetVringBase(i, 0))
-	at := func(off int) memtable.UVA { return guestBase + userShift + memtable.UVA(off) }
-	g.must("SET_VRING_ADDR", g.Conn.SetVringAddr(vhost.VringAddr{
-		Index: uint32(i), Desc: at(r.desc), Avail: at(r.avail), Used: at(r.used),
-	}))
+	g.must("SET_VRING_ADDR", g.Conn.SetVringAddr(r.addr()))
 	g.must("SET_VRING_CALL", g.Conn.SetVringCall(i, r.call))
 	g.must("SET_VRING_KICK", g.Conn.SetVringKick(i, r.kick))
 	g.must("SET_VRING_ENABLE", g.Conn.SetVringEnable(i, true))
+}
+
+// addr tells where the ring lies.
+func (r *Ring) addr() vhost.VringAddr {
+	at := func(off int) memtable.UVA { return guestBase + userShift + memtable.UVA(off) }
+	return vhost.VringAddr{Index: uint32(r.index), Desc: at(r.desc), Avail: at(r.avail), Used: at(r.used)}
 }
 
 // Unplug closes the connection and forgets the memory.

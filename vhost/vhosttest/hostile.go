@@ -1,6 +1,10 @@
 package vhosttest
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+
+	"github.com/vhostd/vhostd/vhost"
+)
 
 // Desc is a descriptor as a driver that nobody should trust writes it (virtio
 // 1.2, 2.7.5).
@@ -87,4 +91,12 @@ func (g *Guest) Restart() {
 		g.start(p.RX)
 		g.start(p.TX)
 	}
+}
+
+// Logged is the ring's address, with the wish that writes to its used ring are
+// marked in the dirty log.
+func (r *Ring) Logged() vhost.VringAddr {
+	a := r.addr()
+	a.Flags, a.Log = vhost.VringLog, address(r.used)
+	return a
 }
