@@ -24,6 +24,7 @@ func (w *worker) deliver(to *Port, list []uint8) {
 		return
 	}
 	f.guarded()
+	w.moved += f.bytes
 	counts := &to.queues[f.rx.Index()/2]
 	counts.outFrames.Add(f.frames)
 	counts.outBytes.Add(f.bytes)

@@ -2,6 +2,7 @@ package fabric
 
 import (
 	"hash/maphash"
+	"math"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -37,12 +38,13 @@ func (m mac) hardware() net.HardwareAddr {
 type fdb struct {
 	buckets []bucket
 	seed    maphash.Seed
-	age     uint32 // seconds
+	age     int32 // seconds
 
 	mu    sync.Mutex // for all that writes a place's key
 	limit int
 	size  int
 	ports map[int]int // places per slot
+	swept uint32      // when aged addresses were looked for
 }
 
 type bucket [ways]place
@@ -53,13 +55,17 @@ type place struct {
 	seen atomic.Uint32 // seconds on the switch's clock
 }
 
+// old is how many seconds ago the address was seen. Workers read the clock once
+// a turn, so that another one may have seen it after now: that is 0.
+func (p *place) old(now uint32) int32 { return max(0, int32(now-p.seen.Load())) }
+
 func newFDB(limit int, age time.Duration) *fdb {
 	n := 1
 	for n*ways < 2*limit {
 		n *= 2
 	}
 	return &fdb{
-		buckets: make([]bucket, n), seed: maphash.MakeSeed(), age: uint32(age / time.Second),
+		buckets: make([]bucket, n), seed: maphash.MakeSeed(), age: int32(min(age/time.Second, math.MaxInt32)),
 		limit: limit, ports: make(map[int]int),
 	}
 }
@@ -73,7 +79,7 @@ func (f *fdb) lookup(m mac, now uint32) (slot int, ok bool) {
 	b := f.bucket(m)
 	for i := range b {
 		if key := b[i].key.Load(); key != 0 && mac(key&macMask) == m {
-			return int(key>>slotShift) - 1, now-b[i].seen.Load() <= f.age
+			return int(key>>slotShift) - 1, b[i].old(now) <= f.age
 		}
 	}
 	return 0, false
@@ -106,7 +112,7 @@ func (f *fdb) insert(b *bucket, m mac, want uint64, slot int, now uint32) {
 			f.clear(p)
 			key = 0
 		}
-		if key != 0 && now-p.seen.Load() > f.age {
+		if key != 0 && p.old(now) > f.age {
 			f.clear(p)
 			key = 0
 		}
@@ -114,8 +120,9 @@ func (f *fdb) insert(b *bucket, m mac, want uint64, slot int, now uint32) {
 			free = p
 		}
 	}
-	if f.full(slot) {
-		f.sweep(func(p *place) bool { return now-p.seen.Load() > f.age })
+	if f.full(slot) && f.swept != now { // once a second: a walk is not for each frame
+		f.swept = now
+		f.sweep(func(p *place) bool { return p.old(now) > f.age })
 	}
 	if free == nil || f.full(slot) {
 		return
@@ -160,7 +167,7 @@ func (f *fdb) forget(slot int) {
 type entry struct {
 	mac  mac
 	slot int
-	age  uint32
+	age  int32
 }
 
 // list gives all addresses that are not aged.
@@ -169,7 +176,7 @@ func (f *fdb) list(now uint32) []entry {
 	for i := range f.buckets {
 		for j := range f.buckets[i] {
 			p := &f.buckets[i][j]
-			key, age := p.key.Load(), now-p.seen.Load()
+			key, age := p.key.Load(), p.old(now)
 			if key != 0 && age <= f.age {
 				all = append(all, entry{mac(key & macMask), int(key>>slotShift) - 1, age})
 			}

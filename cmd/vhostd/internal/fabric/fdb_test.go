@@ -27,6 +27,23 @@ func TestAddressesAreLearnedMovedAndAged(t *testing.T) {
 	}
 }
 
+// TestAnAddressSeenByAClockAheadIsNew: workers read the clock once a turn, so one
+// may be a second behind another.
+func TestAnAddressSeenByAClockAheadIsNew(t *testing.T) {
+	f := newFDB(1, 10*time.Second)
+	f.learn(addr(1), 3, 101)
+	if slot, ok := f.lookup(addr(1), 100); !ok || slot != 3 {
+		t.Errorf("slot %d, known %v", slot, ok)
+	}
+	if all := f.list(100); len(all) != 1 || all[0].age != 0 {
+		t.Errorf("listed as %+v", all)
+	}
+	f.learn(addr(2), 3, 100) // looks for what is aged
+	if _, ok := f.lookup(addr(1), 101); !ok {
+		t.Error("it was taken for aged")
+	}
+}
+
 func TestOnePortCannotFillTheTable(t *testing.T) {
 	f := newFDB(64, 300*time.Second)
 	for i := range 10000 {

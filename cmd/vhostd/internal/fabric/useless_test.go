@@ -65,6 +65,44 @@ func TestAReceiverWithUselessBuffersHoldsNobodyUp(t *testing.T) {
 	}
 }
 
+// TestATurnEndsAfterSoManyBytes: a flood has a copy for each port, and whoever
+// changes something at any of them waits for the turn's end.
+func TestATurnEndsAfterSoManyBytes(t *testing.T) {
+	const frames, size = turn * burst, 60000
+	memory := func() *virtiotest.Memory {
+		return virtiotest.NewMemory(t, virtiotest.MemoryOptions{Areas: virtiotest.Areas(24 << 20)})
+	}
+	sw := New("test", Options{})
+	from, _ := sw.AddPort(PortOptions{Name: "from"})
+	for _, name := range []string{"to", "and to"} {
+		to, _ := sw.AddPort(PortOptions{Name: name})
+		rig := plugRig(t, to, virtiotest.Options{Memory: memory(), DriverOptions: virtiotest.DriverOptions{Size: frames}})
+		for range frames {
+			rig.Post(size + vnet.MaxHeader)
+		}
+	}
+	sender := virtiotest.New(t, virtiotest.Options{Memory: memory(), DriverOptions: virtiotest.DriverOptions{Size: frames}, Domain: sw.Domain()})
+	for range frames {
+		sender.Send(append(make([]byte, vnet.MaxHeader), vhosttest.Frame(broadcast, address(0), size, 0)...))
+	}
+	w := newWorker(&conn{port: from}, 0)
+	turns := 0
+	for more := true; more; turns++ {
+		sender.Stay(func(q *virtio.Queue) {
+			if err := w.forward(q); err != nil {
+				t.Error(err)
+			}
+			more = q.Arm()
+		})
+		if w.moved > turnBytes+2*burst*size {
+			t.Errorf("%d bytes were copied in a turn", w.moved)
+		}
+	}
+	if n := sender.Waiting(); turns < 2 || n != frames {
+		t.Errorf("%d frames of %d came back after %d turns", n, frames, turns)
+	}
+}
+
 // useless fills the available ring with a buffer that is too small and a chain
 // without a byte, in turn.
 func useless(t *testing.T, rig *virtiotest.Rig) {

@@ -6,9 +6,12 @@ import (
 	"github.com/vhostd/vhostd/virtio/vnet"
 )
 
+// A turn is what a worker does before it passes a boundary of its domain, for
+// which every front-end of the switch waits that changes anything.
 const (
-	burst = 32 // chains taken at once
-	turn  = 8  // bursts before the worker passes a boundary of its domain
+	burst     = 32       // chains taken at once
+	turn      = 8        // bursts
+	turnBytes = 16 << 20 // copied, but for the last burst: a flood has many copies
 )
 
 // worker forwards what one transmit queue brings. All it needs it was made with.
@@ -17,6 +20,7 @@ type worker struct {
 	from   *conn
 	pair   int
 	now    uint32
+	moved  uint64           // bytes copied in this turn
 	reader *memtable.Reader // of the section this turn is in
 
 	tx     virtio.Burst
@@ -41,7 +45,7 @@ func newWorker(c *conn, pair int) *worker {
 // forward is a turn at a transmit queue.
 func (w *worker) forward(q *virtio.Queue) error {
 	w.begin(q.Reader())
-	for range turn {
+	for n := 0; n < turn && w.moved < turnBytes; n++ {
 		if q.Take(&w.tx, virtio.Readable, burst) == 0 {
 			break
 		}
@@ -74,7 +78,7 @@ func (w *worker) discard(q *virtio.Queue) error {
 // begin makes the worker's scratch fit the switch.
 func (w *worker) begin(r *memtable.Reader) {
 	w.reader = r
-	w.now = w.sw.clock()
+	w.now, w.moved = w.sw.clock(), 0
 	w.pause.reset()
 	if ports := *w.sw.ports.Load(); len(w.groups) < len(ports) {
 		w.groups = make([]group, len(ports))
