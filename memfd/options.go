@@ -1,0 +1,128 @@
+package memfd
+
+import (
+	"fmt"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/vhostd/vhostd/memtable"
+)
+
+// IOVAMode says which addresses devices and peers are told.
+type IOVAMode int
+
+const (
+	// IOVAAsVA: a device's address is the address in this process. It needs
+	// an IOMMU, or a peer that maps what it is told (vhost-user does).
+	IOVAAsVA IOVAMode = iota
+	// IOVAAsPA: a device's address is the physical one, as Options.Resolver
+	// tells it.
+	IOVAAsPA
+)
+
+// AnyNode is the node of memory that may lie wherever the kernel puts it.
+const AnyNode = -1
+
+// The tags of extents.
+const (
+	Shared  = "shared"  // announced to mirrors
+	Private = "private" // never leaves the process
+)
+
+// Options says what an arena may use. The zero Options are good: huge pages
+// where there are any, system pages where not, on whatever node.
+type Options struct {
+	Name     string            // of the files, for people who read /proc/*/maps; "": "memfd"
+	Space    uint64            // address space reserved for each page size and node, in bytes; 0: 1 GiB
+	Pages    []uint64          // page sizes in bytes, in order of preference; nil: all huge pages there are, largest first, then the system's
+	Nodes    []int             // NUMA nodes; nil: AnyNode
+	Minimum  map[int]uint64    // by node: bytes that are mapped from the start and never given back
+	Limit    map[int]uint64    // by node: bytes that may be mapped, inclusive; no entry: no limit
+	Extent   uint64            // in what units system pages are mapped and shared, in bytes; 0: 2 MiB
+	Linger   time.Duration     // free memory stays this long before it is given back; 0: 1 s; negative: it is never given back
+	Reserve  uint64            // bytes that must stay available to the machine and to our cgroups when system pages grow; 0: 32 MiB
+	IOVA     IOVAMode          // what devices are told
+	Resolver memtable.Resolver // for IOVAAsPA: its answers must stay true for as long as the memory is mapped
+	Domain   *memtable.Domain  // workers that look up addresses: they are waited for before memory is unmapped; nil: none
+	NoHuge   bool              // system pages only
+}
+
+const (
+	defaultSpace   = 1 << 30
+	defaultExtent  = 2 << 20
+	defaultReserve = 32 << 20
+	defaultLinger  = time.Second
+)
+
+// fill puts the defaults in, huge being the page sizes that the kernel has.
+func (o Options) fill(huge []uint64) (Options, error) {
+	system := uint64(os.Getpagesize())
+	if o.Name == "" {
+		o.Name = "memfd"
+	}
+	if o.Space == 0 {
+		o.Space = defaultSpace
+	}
+	if o.Extent == 0 {
+		o.Extent = max(defaultExtent, system)
+	}
+	if o.IOVA == IOVAAsPA {
+		o.Extent = system // neighbours are seldom neighbours in physical memory
+	}
+	if o.Reserve == 0 {
+		o.Reserve = defaultReserve
+	}
+	if o.Linger == 0 {
+		o.Linger = defaultLinger
+	}
+	switch {
+	case o.NoHuge:
+		o.Pages = []uint64{system}
+	case o.Pages == nil:
+		o.Pages = append(slices.Clone(huge), system)
+	}
+	if o.Nodes == nil {
+		o.Nodes = []int{AnyNode}
+	}
+	return o, o.check(system, huge)
+}
+
+// check tests what a person may have got wrong.
+func (o Options) check(system uint64, huge []uint64) error {
+	switch {
+	case o.IOVA == IOVAAsPA && o.Resolver == nil:
+		return fmt.Errorf("memfd: physical addresses need a Resolver")
+	case o.Extent < system || o.Extent&(o.Extent-1) != 0:
+		return fmt.Errorf("memfd: extents of %d bytes: use a power of two that is %d or more", o.Extent, system)
+	case len(o.Pages) == 0 || len(o.Nodes) == 0:
+		return fmt.Errorf("memfd: no page size or no node to take memory from: leave Pages and Nodes nil for all there are")
+	}
+	for i, p := range o.Pages {
+		if p != system && !slices.Contains(huge, p) {
+			return fmt.Errorf("memfd: the kernel has no pages of %s: it has %s and huge pages of %v bytes "+
+				"(1 GiB pages may need hugepagesz=1G on the kernel command line)", bytesText(p), bytesText(system), huge)
+		}
+		if slices.Contains(o.Pages[:i], p) {
+			return fmt.Errorf("memfd: pages of %s are named twice", bytesText(p))
+		}
+	}
+	for i, n := range o.Nodes {
+		if n < AnyNode || slices.Contains(o.Nodes[:i], n) {
+			return fmt.Errorf("memfd: NUMA node %d does not exist or is named twice", n)
+		}
+	}
+	for node, size := range o.Minimum {
+		if limit, ok := o.Limit[node]; ok && size > limit {
+			return fmt.Errorf("memfd: node %d: the minimum of %s is above the limit of %s", node, bytesText(size), bytesText(limit))
+		}
+	}
+	for _, of := range []map[int]uint64{o.Minimum, o.Limit} {
+		for node := range of {
+			if !slices.Contains(o.Nodes, node) {
+				return fmt.Errorf("memfd: there is a minimum or a limit for node %d, which is not in Nodes (%v)", node, o.Nodes)
+			}
+		}
+	}
+	return nil
+}
