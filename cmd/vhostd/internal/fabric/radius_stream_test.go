@@ -126,6 +126,8 @@ func TestHalfAMessageCostsItsConnection(t *testing.T) {
 			if n > 0 {
 				s.put(c, whole[:n], s.witness.FD)
 			}
+			s.ok(c.CloseWrite())
+			s.hungUp(c)
 			c.Close()
 		}
 		s.served()
