@@ -23,6 +23,7 @@ type vring struct {
 	placed  bool  // since the start the queue had a view: its position counts, not base
 	enabled bool  // SET_VRING_ENABLE
 	polled  bool  // SET_VRING_KICK without a file
+	settled bool  // it was placed before in this session: no call is owed from before
 	told    bool  // the handler heard of a view, and of no stop since
 	missing error // why a started ring has no memory; nil: it has
 
@@ -95,6 +96,13 @@ func (r *vring) place(ring virtio.Ring) error {
 	}
 	r.queue.SetPosition(r.base, used)
 	r.placed = true
+	// The back-end that was here before this session may have died between
+	// showing what it used and calling. The driver waits for that call, and with
+	// EVENT_IDX no later chain would bring it. One too many does no harm.
+	if !r.settled && (used != 0 || r.base != 0) {
+		r.call.Ring()
+	}
+	r.settled = true
 	return nil
 }
 
