@@ -12,8 +12,8 @@ type Seg struct {
 }
 
 // Elem is one chain of a burst. Its first segment is inline, the others are
-// [Burst.Seg]'s. Segs is 0 for a bad chain: the queue counted it already, and
-// it goes back with length 0.
+// [Burst.Seg]'s. Segs is 0 for a bad chain: it goes back with
+// length 0, and the queue counts it then.
 type Elem struct {
 	Seg
 	Total uint32 // bytes in all segments
@@ -21,6 +21,7 @@ type Elem struct {
 	Head  uint16
 	Segs  uint16
 	read  uint16 // how many segments, from the first, are readable
+	bad   uint8  // 1 + the reason in chainErrors; 0: it is good
 	rest  uint32 // where the segments from the second on begin in Burst.over
 }
 

@@ -11,6 +11,14 @@ func (q *Queue) Put(b *Burst) {
 		e := &b.Elem[i]
 		q.ring.putUsed(first+uint16(i), e.Head, e.Wrote)
 		bytes += uint64(e.Wrote)
+		if e.bad == 0 {
+			q.badRun = 0
+			continue
+		}
+		q.stats.bad(e.bad)
+		if q.badRun++; q.badRun >= badRunMax {
+			q.fail("put chain", e.Head, ErrAbuse)
+		}
 	}
 	if q.cur.Log != nil {
 		q.logBurst(b, first)

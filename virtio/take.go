@@ -13,7 +13,7 @@ const workMax = 4096
 
 // Take fills b with up to limit chains that the driver made available, all their
 // descriptors validated and translated, and returns how many there are. A bad
-// chain is an element without segments. It takes no more than [BurstMax]. After
+// chain is an element without segments, counted when it is put. It takes no more than [BurstMax]. After
 // a bad head or index the ring is broken, see [Queue.Err].
 //
 // One burst at a time may be taken and not put.
@@ -49,7 +49,6 @@ func (q *Queue) Take(b *Burst, d Dir, limit int) int {
 		if desc.flags == want && desc.len != 0 && d != Both {
 			if va, ok := mem.At(memtable.GPA(desc.addr), uint64(desc.len)); ok {
 				*e = Elem{Seg: Seg{va, desc.len}, Total: desc.len, Head: head, Segs: 1, read: read}
-				q.badRun = 0
 				continue
 			}
 		}
@@ -78,7 +77,7 @@ func (q *Queue) Untake(b *Burst, i int) {
 }
 
 // walk is the road of every chain that is not one plain descriptor. A bad chain
-// leaves e without segments and is counted. work is what it cost.
+// leaves e without segments and with a reason. work is what it cost.
 func (q *Queue) walk(b *Burst, e *Elem, first descriptor, d Dir) (work int) {
 	w := walk{b: b, e: e, mem: q.cur.Mem, dir: d, start: len(b.over)}
 	err := w.chain(&q.ring, first, q.cur.Features.Has(FeatureIndirect))
@@ -86,14 +85,9 @@ func (q *Queue) walk(b *Burst, e *Elem, first descriptor, d Dir) (work int) {
 		err = errEmpty
 	}
 	if err == nil {
-		q.badRun = 0
 		return w.work
 	}
 	b.over = b.over[:w.start]
-	*e = Elem{Head: e.Head}
-	q.stats.bad(err)
-	if q.badRun++; q.badRun >= badRunMax {
-		q.fail("take chain", e.Head, ErrAbuse)
-	}
+	*e = Elem{Head: e.Head, bad: reasonOf(err)}
 	return w.work
 }
