@@ -3,79 +3,106 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
-
-	"github.com/google/go-cmp/cmp"
 )
+
+// Each fault must fit the source as it is, and name the test of its rule: the
+// whole run takes minutes, so a change that leaves a fault behind shows here.
+func TestFaultsFitTheTree(t *testing.T) {
+	t.Chdir("../..")
+	starred := rulesOf(t, "vhost/conformance")
+	if len(faults) < 25 {
+		t.Errorf("%d faults: the suite is worth what it notices", len(faults))
+	}
+	for _, f := range faults {
+		if _, err := f.apply(); err != nil {
+			t.Errorf("rule %d: %v", f.rule, err)
+		}
+		if starred[f.test] != f.rule {
+			t.Errorf("rule %d: %s proves rule %d of those with a star", f.rule, f.test, starred[f.test])
+		}
+	}
+}
+
+// rulesOf gives the rule of each test that has one with a star.
+func rulesOf(t *testing.T, folder string) map[string]int {
+	t.Helper()
+	form := regexp.MustCompile(`(?m)^// Rule (\d+)★ \(.*\n(?://.*\n)*func (Test\w+)\(`)
+	files, err := filepath.Glob(filepath.Join(folder, "*_test.go"))
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no tests in %s: %v", folder, err)
+	}
+	all := make(map[string]int)
+	for _, name := range files {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range form.FindAllStringSubmatch(string(text), -1) {
+			all[m[2]], _ = strconv.Atoi(m[1])
+		}
+	}
+	return all
+}
 
 const source = `package p
 
-var notes []string
-
-func note(s string) { notes = append(notes, s) }
-
-// Clamp limits n to 10.
-func Clamp(n int) int {
-	if n > 10 {
-		note("clamped")
-		return 10
-	}
-	return n
-}
+func Low(n int) int  { return max(n, 1) }
+func High(n int) int { return min(n, 9) }
+func Odd(n int) bool { return n%2 == 1 }
 `
 
-// Clamping 10 itself makes no difference, and no test reads the notes.
-const test = `package p
+// Nobody tests Odd.
+const tests = `package p
 
 import "testing"
 
-func TestClamp(t *testing.T) {
-	if Clamp(9) != 9 || Clamp(11) != 10 {
+func TestLow(t *testing.T) {
+	if Low(0) != 1 {
+		t.Fail()
+	}
+}
+
+func TestHigh(t *testing.T) {
+	if High(10) != 9 || Low(10) != 10 {
 		t.Fail()
 	}
 }
 `
 
-func TestMutantsAreWhatTheyAreSaidToBe(t *testing.T) {
-	all, err := mutantsOf("p.go", []byte(source))
-	if err != nil {
-		t.Fatal(err)
-	}
-	var what []string
-	for _, m := range all {
-		what = append(what, m.what)
-	}
-	want := []string{">= for > in n > 10", `the loss of note("clamped")`}
-	if diff := cmp.Diff(want, what); diff != "" {
-		t.Errorf("mutants (-want +got):\n%s", diff)
-	}
-}
-
-func TestATestThatMindsIsToldFromOneThatDoesNot(t *testing.T) {
-	dir := t.TempDir()
-	for name, text := range map[string]string{"go.mod": "module p\n\ngo 1.26\n", "p.go": source, "p_test.go": test} {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+func TestVerdictsAreTold(t *testing.T) {
+	t.Chdir(t.TempDir())
+	for name, text := range map[string]string{"go.mod": "module p\n\ngo 1.26\n", "p.go": source, "p_test.go": tests} {
+		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
-	r := runner{goCommand: "go", timeout: time.Minute}
-	if err := r.check(dir); err != nil {
-		t.Fatal(err)
-	}
-	all, err := collect(dir)
+	r := runner{goCommand: "go", suite: ".", limit: time.Minute}
+	whole, err := r.baseline()
 	if err != nil {
 		t.Fatal(err)
 	}
-	bound := all[0]
-	turned, broken := bound, bound
-	turned.with, broken.with = "<", "nonsense"
-	for want, m := range map[outcome]mutant{survived: bound, noticed: turned, invalid: broken} {
-		if got := r.try(dir, m); got != want {
-			t.Errorf("%q for > has outcome %d, want %d", m.with, got, want)
+	for _, c := range []struct {
+		fault
+		want verdict
+	}{
+		{fault{old: "max(n, 1)", new: "max(n, 0)"}, verdict{noticed, ""}},
+		{fault{old: "max(n, 1)", new: "1 - 1"}, verdict{blunt, "TestHigh"}},
+		{fault{old: "max(n, 1)", new: "[]int{}[n]"}, verdict{blunt, "after 1 of 2"}},
+		{fault{old: "n%2 == 1", new: "n%2 != 0"}, verdict{survived, "TestLow"}},
+		{fault{old: "n%2", new: "n%"}, verdict{invalid, "syntax error"}},
+		{fault{old: "(n int)", new: "(m int)"}, verdict{invalid, "3 times"}},
+	} {
+		c.file, c.test = "p.go", "TestLow"
+		if got := r.run(c.fault, whole); got.word != c.want.word || !strings.Contains(got.why, c.want.why) {
+			t.Errorf("%q for %q: %s, %s; want %s, %s", c.new, c.old, got.word, got.why, c.want.word, c.want.why)
 		}
 	}
-	if text, _ := os.ReadFile(filepath.Join(dir, "p.go")); string(text) != source {
+	if text, _ := os.ReadFile("p.go"); string(text) != source {
 		t.Error("the tree was touched")
 	}
 }
