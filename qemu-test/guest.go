@@ -46,6 +46,7 @@ func (g *Guest) arguments(dir string, k *Kernel, i *initramfs, kvm bool) []strin
 		"-m", memory,
 		// Shared memory is what a vhost-user back-end maps.
 		"-object", "memory-backend-memfd,id=mem0,size=" + memory + "M,share=on",
+		"-action", "reboot=shutdown", // see Machine.restart
 		"-nodefaults", "-no-user-config", "-display", "none",
 		"-kernel", k.Image,
 		"-initrd", i.path,
@@ -126,7 +127,7 @@ func (d Device) arguments(i int) []string {
 // commandLine is the kernel's. Under TCG the calibration of timers against each
 // other fails at random while the host is busy, so the kernel is told.
 func commandLine(i *initramfs, kvm bool) string {
-	words := []string{"console=ttyS0", "quiet", "panic=-1", "modules=" + i.modules}
+	words := []string{"console=ttyS0", "loglevel=5", "panic=-1", "modules=" + i.modules}
 	if khz := hostTSC(); khz > 0 && !kvm {
 		words = append(words, fmt.Sprintf("tsc_early_khz=%d", khz), fmt.Sprintf("lpj=%d", 2*khz),
 			"no_timer_check", "tsc=reliable")

@@ -77,6 +77,25 @@ func (l *Lab) Close() error {
 	return os.RemoveAll(l.Dir)
 }
 
+// watch gives a context that ends when one of the lab's programs does: what
+// waits for a guest must not wait in vain.
+func (l *Lab) watch(ctx context.Context) (context.Context, func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, p := range l.programs {
+		exited := p.exited
+		go func() {
+			select {
+			case <-exited:
+				cancel(fmt.Errorf("%s has ended\n%s", p.name, p.lastWords()))
+			case <-ctx.Done():
+			}
+		}()
+	}
+	return ctx, func() { cancel(nil) }
+}
+
 func (l *Lab) stop() {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -60,6 +60,8 @@ func (l *Lab) boot(ctx context.Context, g Guest, kvm bool) (*Machine, error) {
 	l.mu.Lock()
 	l.machines = append(l.machines, m)
 	l.mu.Unlock()
+	ctx, end := l.watch(ctx)
+	defer end()
 	if err := m.attach(ctx, qmp, serial); err != nil {
 		m.Kill()
 		return nil, fmt.Errorf("%w\n%s", err, m.lastWords(l))
@@ -128,7 +130,7 @@ func (m *Machine) attach(ctx context.Context, qmp, serial *net.UnixListener) err
 
 // Reboot makes the guest's kernel restart the machine and waits for the agent.
 func (m *Machine) Reboot(ctx context.Context) error {
-	return m.again(ctx, func(ctx context.Context) error {
+	return m.restart(ctx, func(ctx context.Context) error {
 		_, err := m.agent.call(ctx, guestapi.OpReboot, nil)
 		return err
 	})
@@ -137,7 +139,19 @@ func (m *Machine) Reboot(ctx context.Context) error {
 // Reset pulls the reset line, of which the guest is not told, and waits for the
 // agent.
 func (m *Machine) Reset(ctx context.Context) error {
-	return m.again(ctx, func(ctx context.Context) error { return m.QMP.Do(ctx, "system_reset", nil, nil) })
+	return m.restart(ctx, func(ctx context.Context) error { return m.QMP.Do(ctx, "system_reset", nil, nil) })
+}
+
+// restart lets the machine start again, which otherwise ends QEMU: a guest that
+// crashed must not come back as if nothing had been.
+func (m *Machine) restart(ctx context.Context, how func(context.Context) error) error {
+	if err := m.QMP.Do(ctx, "set-action", map[string]string{"reboot": "reset"}, nil); err != nil {
+		return err
+	}
+	if err := m.again(ctx, how); err != nil {
+		return err
+	}
+	return m.QMP.Do(ctx, "set-action", map[string]string{"reboot": "shutdown"}, nil)
 }
 
 // again waits for the boot that restart causes.
@@ -168,16 +182,18 @@ func (m *Machine) Kill() {
 	}
 }
 
-// lastWords are the ends of what QEMU and the console said.
+// lastWords are the ends of what QEMU and the console said. A crash takes more
+// lines of the console than anything else.
 func (m *Machine) lastWords(l *Lab) string {
-	var b strings.Builder
-	for _, kind := range []string{".qemu", ".console"} {
-		text, err := os.ReadFile(filepath.Join(l.Dir, m.Name+kind))
-		if err != nil {
-			continue
-		}
-		lines := strings.Split(strings.TrimSpace(string(text)), "\n")
-		fmt.Fprintf(&b, "--- %s%s\n%s\n", m.Name, kind, strings.Join(lines[max(0, len(lines)-15):], "\n"))
+	return tail(filepath.Join(l.Dir, m.Name+".qemu"), 5) + tail(filepath.Join(l.Dir, m.Name+".console"), 80)
+}
+
+// tail is the end of a file, under its name.
+func tail(path string, lines int) string {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return err.Error()
 	}
-	return b.String()
+	all := strings.Split(strings.TrimSpace(string(text)), "\n")
+	return fmt.Sprintf("--- %s\n%s\n", filepath.Base(path), strings.Join(all[max(0, len(all)-lines):], "\n"))
 }

@@ -99,7 +99,11 @@ func TestRestartThatWasAskedForIsWaitedFor(t *testing.T) {
 	if _, err := m.agent.ready(t.Context(), 1); err != nil {
 		t.Fatal(err)
 	}
-	if err := m.Reboot(t.Context()); err != nil {
+	reboot := func(ctx context.Context) error {
+		_, err := m.agent.call(ctx, guestapi.OpReboot, nil)
+		return err
+	}
+	if err := m.again(t.Context(), reboot); err != nil {
 		t.Fatal(err)
 	}
 	if got, err := Ask[string](t.Context(), m, "x", nil); err != nil || got != "back" || m.Hello.Boot != "2" {

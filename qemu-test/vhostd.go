@@ -85,14 +85,7 @@ func (p *Program) await(ctx context.Context, ready func() bool) error {
 	return nil
 }
 
-func (p *Program) lastWords() string {
-	text, err := os.ReadFile(p.log)
-	if err != nil {
-		return err.Error()
-	}
-	lines := strings.Split(strings.TrimSpace(string(text)), "\n")
-	return strings.Join(lines[max(0, len(lines)-15):], "\n")
-}
+func (p *Program) lastWords() string { return tail(p.log, 40) }
 
 // Daemon is a running vhostd.
 type Daemon struct {
