@@ -20,7 +20,7 @@ type dirtyLog struct{ *memory }
 func (f *front) log(size uint64) dirtyLog {
 	f.t.Helper()
 	l := dirtyLog{newMemory(f.t, vhost.MemRegion{Size: size + page})} // with a page behind it
-	must(f.t, f.SetLogBase(vhost.LogBase{Size: size}, l.fd))
+	f.acked(vhost.SetLogBase, payloadOf(vhost.LogBase{Size: size}), l.fd)
 	return l
 }
 
