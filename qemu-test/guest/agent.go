@@ -100,7 +100,7 @@ func greeting() (guestapi.Hello, error) {
 func (a *agent) answer(r guestapi.Request) {
 	if r.Op == guestapi.OpReboot {
 		a.say(guestapi.Response{ID: r.ID})
-		panic(unix.Reboot(unix.LINUX_REBOOT_CMD_RESTART)) // it does not come back
+		panic(reboot()) // it does not come back
 	}
 	res := guestapi.Response{ID: r.ID}
 	do, ok := operations[r.Op]
