@@ -49,12 +49,11 @@ func (e *RefusedError) Error() string { return "growing was refused by " + e.By 
 
 func (e *RefusedError) Unwrap() error { return e.Err }
 
-// bytesText writes a size for people, exactly where that is short.
+// bytesText writes a size for people, without losing any of it.
 func bytesText(n uint64) string {
-	for shift, unit := range map[uint]string{30: "GiB", 20: "MiB", 10: "KiB"} {
-		if n>>shift != 0 && n&(1<<shift-1) == 0 && n>>shift < 1024 {
-			return fmt.Sprintf("%d %s", n>>shift, unit)
-		}
+	units := []string{"bytes", "KiB", "MiB", "GiB", "TiB"}
+	for n >= 1024 && n%1024 == 0 && len(units) > 1 {
+		n, units = n/1024, units[1:]
 	}
-	return fmt.Sprintf("%d bytes", n)
+	return fmt.Sprintf("%d %s", n, units[0])
 }

@@ -1,0 +1,156 @@
+package memfd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+
+	"github.com/vhostd/vhostd/memtable"
+)
+
+// Arena is the supply of memory: address space that is reserved once, and
+// memory that is mapped into it and given back at run time. Its methods may be
+// called from any goroutine.
+type Arena struct {
+	o       Options
+	k       kernel
+	classes []*class // in order of preference
+	users   users
+
+	// table has what is mapped, by IOVA. listing is held over its changes.
+	table   memtable.Cell[memtable.Table[memtable.IOVA]]
+	listing sync.Mutex
+
+	// mu guards the slots of all classes and what follows. It is never held
+	// over a system call that takes long, nor over anybody else's code.
+	mu         sync.Mutex
+	usage      map[int]*usage // by node
+	followers  []*follower
+	validators []*validator
+	watchers   []*watcher
+	closed     bool
+}
+
+// New makes an arena. It reserves address space, and maps only the minimum.
+func New(o Options) (*Arena, error) { return newArena(linux{}, o) }
+
+func newArena(k kernel, o Options) (*Arena, error) {
+	huge := hugeSizes(k)
+	o, err := o.fill(huge)
+	if err != nil {
+		return nil, err
+	}
+	a := &Arena{o: o, k: k, usage: make(map[int]*usage)}
+	empty, err := memtable.New[memtable.IOVA](nil, memtable.Options{})
+	if err != nil {
+		return nil, err
+	}
+	a.table.Swap(empty)
+	for _, page := range o.Pages {
+		for _, node := range o.Nodes {
+			c, err := newClass(k, &a.o, page, node, page != uint64(os.Getpagesize()))
+			if err != nil {
+				return nil, errors.Join(err, a.Close())
+			}
+			a.classes = append(a.classes, c)
+			if a.usage[node] == nil {
+				a.usage[node] = new(usage)
+			}
+			a.usage[node][free] += c.all().size()
+		}
+	}
+	for node, size := range o.Minimum {
+		if err := a.stock(node, size); err != nil {
+			a.locked(a.forgetMinimum)
+			return nil, errors.Join(fmt.Errorf("the minimum of node %d: %w", node, err), a.Close())
+		}
+	}
+	return a, nil
+}
+
+// stock maps the minimum of a node. It is nobody's until it is asked for.
+func (a *Arena) stock(node int, size uint64) error {
+	if size == 0 {
+		return nil
+	}
+	b, err := a.grow(context.Background(), growth{owner: "minimum", size: size, node: node, minimum: true})
+	if err != nil {
+		return err
+	}
+	a.locked(func() {
+		p, _ := a.part(b.VA, b.Size)
+		a.move(p, idle)
+	})
+	return nil
+}
+
+// forgetMinimum lets the minimum be given back. mu is held.
+func (a *Arena) forgetMinimum() { a.o.Minimum = nil }
+
+// Close gives all memory back. While heaps, zones or pools have some of it
+// lent, or a mirror has not let go of it, the error wraps ErrBusy, and Close
+// can be called again later.
+func (a *Arena) Close() error {
+	if err := a.users.close(); err != nil {
+		return err
+	}
+	ctx := context.Background()
+	err := a.Reclaim(ctx)
+	var kept []part
+	a.locked(func() {
+		if a.closed {
+			return
+		}
+		if n := a.inUse(); n > 0 {
+			err = errors.Join(fmt.Errorf("%s: %w", bytesText(n), ErrBusy), err)
+			return
+		}
+		a.closed = true
+		a.forgetMinimum()
+		for _, c := range a.classes {
+			kept = append(kept, c.all().runs(func(s *slot) bool { return s.state == idle })...)
+		}
+		for _, p := range kept {
+			a.move(p, leaving)
+		}
+	})
+	if err != nil {
+		return err
+	}
+	for _, p := range kept {
+		err = errors.Join(err, a.depart(ctx, p))
+	}
+	if err != nil {
+		a.locked(func() { a.closed = false })
+		return err
+	}
+	return a.unreserve()
+}
+
+// inUse counts the bytes that are not the arena's to give back. mu is held.
+func (a *Arena) inUse() (n uint64) {
+	for _, u := range a.usage {
+		n += u.mapped() - u[idle]
+	}
+	return n
+}
+
+// unreserve gives the address space back, except where it is lost, or where
+// memory is that could not be unmapped.
+func (a *Arena) unreserve() (err error) {
+	for _, c := range a.classes {
+		c.work.Lock()
+		var runs []part
+		a.locked(func() {
+			runs = c.all().runs(func(s *slot) bool { return s.state == free })
+			c.slots, *a.usage[c.node] = nil, usage{}
+		})
+		for _, p := range runs {
+			err = errors.Join(err, a.k.unmap(p.mem()))
+		}
+		c.work.Unlock()
+	}
+	return err
+}

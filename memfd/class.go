@@ -1,0 +1,134 @@
+package memfd
+
+import (
+	"sync"
+
+	"github.com/vhostd/vhostd/memtable"
+)
+
+// class is the memory of one page size on one node: a reservation, cut into
+// extents, and the file they come from. Extent i is at i times the size of an
+// extent, in the reservation and in the file.
+type class struct {
+	page uint64 // bytes
+	node int
+	huge bool
+	unit uint64 // size of an extent, bytes
+
+	mem   []byte // the reservation; most of it must not be touched
+	base  memtable.VA
+	first uint64 // base as a number
+
+	// work is held over the system calls that change file and mappings, and
+	// never over anybody else's code. It comes before Arena.mu.
+	work sync.Mutex
+
+	// These are guarded by Arena.mu. The file is changed under both locks.
+	file  *file // nil: there are no pages
+	slots []slot
+	held  int // slots that have pages in the file
+	low   int // no slot below it is free
+}
+
+// newClass reserves the address space of a class.
+func newClass(k kernel, o *Options, page uint64, node int, huge bool) (*class, error) {
+	c := &class{page: page, node: node, huge: huge, unit: page}
+	if !huge {
+		c.unit = o.Extent
+	}
+	n := (o.Space-1)/c.unit + 1
+	var err error
+	if c.mem, err = reserve(k, n*c.unit, c.unit); err != nil {
+		return nil, err
+	}
+	// A mapping that is closed again: holes must not be taken for memory by
+	// whoever looks for the cause of a fault.
+	w := memtable.Wrap(c.mem, memtable.FileID{}, 0, nil)
+	c.base, c.first = w.VA(), addressOf(c.mem)
+	_ = w.Close() // of wrapped memory: nothing is unmapped
+	c.slots = make([]slot, n)
+	return c, nil
+}
+
+// part is a run of extents of one class.
+type part struct {
+	c        *class
+	first, n int
+}
+
+func (p part) offset() uint64   { return uint64(p.first) * p.c.unit }
+func (p part) size() uint64     { return uint64(p.n) * p.c.unit }
+func (p part) mem() []byte      { return p.c.mem[p.offset():][:p.size()] }
+func (p part) va() memtable.VA  { return p.c.base.Add(p.offset()) }
+func (p part) addr() uint64     { return p.c.first + p.offset() }
+func (p part) slots() []slot    { return p.c.slots[p.first:][:p.n] }
+func (p part) one(i int) part   { return part{p.c, p.first + i, 1} }
+func (p part) head(n int) part  { return part{p.c, p.first, n} }
+func (p part) after(n int) part { return part{p.c, p.first + n, p.n - n} }
+
+// runs cuts p into the longest runs of slots that do. Arena.mu is held.
+func (p part) runs(do func(s *slot) bool) []part {
+	var runs []part
+	for i := range p.n {
+		at := p.first + i
+		if !do(&p.c.slots[at]) {
+			continue
+		}
+		if last := len(runs) - 1; last >= 0 && runs[last].first+runs[last].n == at {
+			runs[last].n++
+			continue
+		}
+		runs = append(runs, part{p.c, at, 1})
+	}
+	return runs
+}
+
+// all is the whole class.
+func (c *class) all() part { return part{c, 0, len(c.slots)} }
+
+// find gives the lowest run of n extents that are free or idle; rather one that
+// is all idle, because that costs nothing. Arena.mu is held.
+func (c *class) find(n int) (p part, ok bool) {
+	if p, _ = c.search(n, func(s state) bool { return s == idle }); p.n == n {
+		return p, true
+	}
+	p, _ = c.search(n, func(s state) bool { return s == free || s == idle })
+	return p, p.n == n
+}
+
+// search gives the lowest run of n extents in states that do, or none, and then
+// how long the longest run is.
+func (c *class) search(n int, do func(s state) bool) (p part, longest int) {
+	run := 0
+	for i := c.low; i < len(c.slots); i++ {
+		if !do(c.slots[i].state) {
+			run = 0
+			continue
+		}
+		if run++; run == n {
+			return part{c, i + 1 - n, n}, n
+		}
+		longest = max(longest, run)
+	}
+	return part{}, longest
+}
+
+// extents tells of the extents of p. Arena.mu is held.
+func (p part) extents() []memtable.Extent {
+	e := make([]memtable.Extent, p.n)
+	for i := range e {
+		one, s := p.one(i), &p.c.slots[p.first+i]
+		e[i] = memtable.Extent{
+			VA: one.va(), Addr: s.addr, Size: p.c.unit,
+			FD: -1, Offset: int64(one.offset()),
+			Page: p.c.page, Node: p.c.node, Tag: Private,
+		}
+		if p.c.file != nil {
+			e[i].File, e[i].FD = p.c.file.id, p.c.file.fd
+		}
+		if s.shared {
+			e[i].Tag = Shared
+		}
+	}
+	return e
+}

@@ -1,0 +1,166 @@
+package memfd
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"slices"
+
+	"github.com/vhostd/vhostd/memtable"
+)
+
+// growth asks for memory.
+type growth struct {
+	owner      string // for people
+	size       uint64 // bytes, rounded up to whole extents
+	page       uint64 // page size in bytes; 0: by preference
+	node       int    // AnyNode: any
+	shared     bool   // with all mirrors
+	contiguous bool   // in IOVA
+	minimum    bool   // it is the operator's own wish: validators are not asked
+}
+
+// block is a run of whole extents, contiguous here.
+type block struct {
+	VA     memtable.VA
+	Addr   memtable.IOVA // of its first byte
+	Size   uint64        // bytes
+	Page   uint64        // bytes
+	Node   int
+	Extent uint64 // bytes: any part of whole extents can be released
+}
+
+// grow maps new memory. It reads zero. A *ShortageError or *RefusedError leaves
+// everything as it was. No lock is held over validators, mirrors and watchers.
+func (a *Arena) grow(ctx context.Context, g growth) (*block, error) {
+	if g.size == 0 {
+		return nil, errors.New("no memory was asked for")
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	var all []error
+	for _, c := range a.candidates(g) {
+		p, err := a.growIn(ctx, c, g)
+		if err == nil {
+			b := &block{VA: p.va(), Size: p.size(), Page: c.page, Node: c.node, Extent: c.unit}
+			b.Addr, _, _ = a.iova(b.VA)
+			return b, nil
+		}
+		all = append(all, err)
+		// Only what is short here may be had elsewhere.
+		if _, short := errors.AsType[*ShortageError](err); !short {
+			break
+		}
+	}
+	if all == nil {
+		return nil, &ShortageError{What: "memory of such pages", Node: g.node, Want: g.size,
+			Advice: "name the page size and the node in Options"}
+	}
+	return nil, errors.Join(all...)
+}
+
+// candidates gives the classes that may serve g: in order of preference, except
+// that no huge page is taken for what is much smaller than it, if another does.
+func (a *Arena) candidates(g growth) []*class {
+	var fit []*class
+	for _, c := range a.classes {
+		if (g.page == 0 || g.page == c.page) && (g.node == AnyNode || g.node == c.node) {
+			fit = append(fit, c)
+		}
+	}
+	enough := max(g.size, defaultExtent)
+	over := func(c *class) uint64 {
+		if c.page <= enough {
+			return 0
+		}
+		return c.page
+	}
+	slices.SortStableFunc(fit, func(x, y *class) int { return cmp.Compare(over(x), over(y)) })
+	return fit
+}
+
+// growIn takes the memory from one class.
+func (a *Arena) growIn(ctx context.Context, c *class, g growth) (part, error) {
+	p, would, err := a.claim(c, g)
+	if err != nil {
+		return part{}, err
+	}
+	// What was idle has been counted before, and nobody needs to agree again.
+	if would.Size > 0 && !g.minimum {
+		err = a.validate(would)
+	}
+	if err == nil {
+		err = a.populate(p)
+	}
+	if err != nil {
+		a.locked(func() { a.unclaim(p) })
+		return part{}, err
+	}
+	if err = a.resolve(p, g.contiguous); err == nil {
+		err = a.list(p)
+	}
+	if err == nil && g.shared {
+		err = a.announce(ctx, p)
+	}
+	if err != nil {
+		a.locked(func() { a.move(p, leaving) })
+		return part{}, errors.Join(err, a.depart(context.WithoutCancel(ctx), p))
+	}
+	var e []memtable.Extent
+	a.locked(func() {
+		a.move(p, live)
+		e = p.extents()
+	})
+	a.tell(Event{Kind: Allocated, Extents: e})
+	return p, nil
+}
+
+// claim takes slots for g, if the limit allows, and tells what it would grow to.
+func (a *Arena) claim(c *class, g growth) (p part, would Growth, err error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.closed {
+		return p, would, ErrClosed
+	}
+	n := (g.size-1)/c.unit + 1
+	ok := n <= uint64(len(c.slots))
+	if ok {
+		p, ok = c.find(int(n))
+	}
+	if !ok {
+		_, longest := c.search(len(c.slots)+1, func(s state) bool { return s == free || s == idle })
+		return p, would, &ShortageError{What: "address space in one piece", Node: c.node, Want: g.size,
+			Have: uint64(longest) * c.unit, Advice: "set Options.Space to more"}
+	}
+	u := a.usage[c.node]
+	would = Growth{Owner: g.owner, Node: c.node, Page: c.page, Shared: g.shared}
+	for _, s := range p.slots() {
+		if s.state == free {
+			would.Size += c.unit
+		}
+	}
+	if err := a.withinLimit(c.node, u.mapped(), would.Size); err != nil {
+		return p, would, err
+	}
+	would.Total = u.mapped() + would.Size
+	a.move(p, arriving)
+	for i := range p.slots() {
+		s := &c.slots[p.first+i]
+		s.owner, s.shared = g.owner, g.shared
+	}
+	return p, would, nil
+}
+
+// unclaim puts slots back that nobody was told of. mu is held.
+func (a *Arena) unclaim(p part) {
+	for i := range p.n {
+		switch s := &p.c.slots[p.first+i]; {
+		case s.state != arriving: // it could not be put back
+		case s.mapped:
+			a.move(p.one(i), idle)
+		default:
+			a.move(p.one(i), free)
+		}
+	}
+}

@@ -1,0 +1,147 @@
+package memfd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/vhostd/vhostd/memtable"
+)
+
+// QuarantineError says that memory could not be taken back: a mirror did not
+// let go of it, a worker is late, or a system call failed. It stays mapped and
+// unused until Arena.Reclaim succeeds, or the mirror is stopped.
+type QuarantineError struct {
+	VA   memtable.VA
+	Size uint64 // bytes
+	Err  error
+}
+
+func (e *QuarantineError) Error() string {
+	return fmt.Sprintf("%s at %v are quarantined: %v", bytesText(e.Size), e.VA, e.Err)
+}
+
+func (e *QuarantineError) Unwrap() error { return e.Err }
+
+// release takes back whole extents from va on, of which nothing is in use any
+// more: that is the caller's promise. After a *QuarantineError they are not the
+// caller's any more either.
+func (a *Arena) release(ctx context.Context, va memtable.VA, size uint64) error {
+	var p part
+	var err error
+	a.locked(func() {
+		if p, err = a.part(va, size); err != nil {
+			return
+		}
+		for _, s := range p.slots() {
+			if s.state != live {
+				err = fmt.Errorf("%s at %v: part of it is %v, not live", bytesText(size), va, s.state)
+				return
+			}
+		}
+		a.move(p, leaving)
+	})
+	if err != nil {
+		return err
+	}
+	a.tell(Event{Kind: Leaving, Extents: a.extents(p)})
+	return a.depart(ctx, p)
+}
+
+// part finds the extents from va on. mu is held.
+func (a *Arena) part(va memtable.VA, size uint64) (part, error) {
+	c, off := a.classOf(va)
+	if c == nil || size == 0 || off%c.unit != 0 || size%c.unit != 0 || size > uint64(len(c.mem))-off {
+		return part{}, fmt.Errorf("%s at %v are no extents of this arena", bytesText(size), va)
+	}
+	return part{c, int(off / c.unit), int(size / c.unit)}, nil
+}
+
+// depart is the way back of extents that are leaving: mirrors let go; what the
+// minimum needs is cleared and kept; the rest is taken out of the look-ups,
+// waited for, unmapped and given to the kernel.
+func (a *Arena) depart(ctx context.Context, p part) error {
+	var e []memtable.Extent
+	a.locked(func() { e = p.extents() })
+	if err := a.leave(ctx, p); err != nil {
+		return a.quarantine(p, err)
+	}
+	stay, gone := a.divide(p)
+	if stay.n > 0 {
+		// The peer had the memory until now, so clearing it may fault.
+		err := memtable.Guard(func() error { clear(stay.mem()); return nil })
+		if err != nil {
+			return errors.Join(a.quarantine(stay, err), a.goneFor(ctx, gone))
+		}
+		a.locked(func() { a.move(stay, idle) })
+	}
+	if err := a.goneFor(ctx, gone); err != nil {
+		return err
+	}
+	a.tell(Event{Kind: Gone, Extents: e})
+	return nil
+}
+
+// goneFor gives extents back to the kernel.
+func (a *Arena) goneFor(ctx context.Context, p part) error {
+	if p.n == 0 {
+		return nil
+	}
+	stale, err := a.unlist(p)
+	if err == nil && a.o.Domain != nil {
+		err = a.o.Domain.Wait(ctx)
+	}
+	if err != nil {
+		return a.quarantine(p, err)
+	}
+	for _, m := range stale {
+		_ = m.Close() // of wrapped memory: nothing is unmapped
+	}
+	if err := a.withdraw(p); err != nil {
+		return a.quarantine(p, err)
+	}
+	a.locked(func() { a.move(p, free) })
+	return nil
+}
+
+// divide says what of p stays for the minimum, the lowest extents, and what may
+// go. What was never mapped goes in any case.
+func (a *Arena) divide(p part) (stay, gone part) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	n := 0
+	if least := a.o.Minimum[p.c.node]; least > 0 {
+		rest := a.usage[p.c.node].firm() - p.size() // without p
+		for n < p.n && p.c.slots[p.first+n].mapped && rest+uint64(n)*p.c.unit < least {
+			n++
+		}
+	}
+	stay, gone = p.head(n), p.after(n)
+	a.move(gone, going)
+	return stay, gone
+}
+
+// quarantine keeps p out of use.
+func (a *Arena) quarantine(p part, err error) error {
+	a.locked(func() { a.move(p, quarantined) })
+	return &QuarantineError{VA: p.va(), Size: p.size(), Err: err}
+}
+
+// Reclaim tries again to take back what is quarantined. The error tells what
+// still is.
+func (a *Arena) Reclaim(ctx context.Context) error {
+	var parts []part
+	a.locked(func() {
+		for _, c := range a.classes {
+			parts = append(parts, c.all().runs(func(s *slot) bool { return s.state == quarantined })...)
+		}
+		for _, p := range parts {
+			a.move(p, leaving)
+		}
+	})
+	var err error
+	for _, p := range parts {
+		err = errors.Join(err, a.depart(ctx, p))
+	}
+	return err
+}

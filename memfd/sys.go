@@ -1,0 +1,116 @@
+package memfd
+
+import (
+	"errors"
+	"os"
+	"runtime"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/vhostd/vhostd/memtable"
+)
+
+// kernel is every system call the arena makes, and the only way it makes them:
+// tests let the k-th one fail, or keep the books of a kernel that is not there.
+type kernel interface {
+	create(name string, flags int) (fd int, err error)
+	seal(fd int, seals int) error
+	identify(fd int) (memtable.FileID, error)
+	allocate(fd int, off, n int64, node int) error // pages that read zero, or an error: never a fault later
+	punch(fd int, off, n int64) error
+	close(fd int) error
+
+	reserve(n uint64) ([]byte, error)             // address space without memory
+	unmap(mem []byte) error                       // the end of a reservation, or of a part of it
+	mapFile(at []byte, fd int, off int64) error   // over a part of a reservation
+	hide(at []byte) error                         // puts the reservation back over what was mapped there
+	undump(at []byte) error                       // keeps it out of core dumps
+	read(path string) ([]byte, error)             // of /proc and /sys
+	list(path string) (names []string, err error) // a directory there
+}
+
+// linux is the kernel itself.
+type linux struct{}
+
+func (linux) create(name string, flags int) (int, error) {
+	fd, err := unix.MemfdCreate(name, flags)
+	return fd, os.NewSyscallError("memfd_create", err)
+}
+
+func (linux) seal(fd, seals int) error {
+	_, err := unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, seals)
+	return os.NewSyscallError("fcntl", err)
+}
+
+func (linux) identify(fd int) (memtable.FileID, error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return memtable.FileID{}, os.NewSyscallError("fstat", err)
+	}
+	return memtable.FileID{Dev: uint64(st.Dev), Ino: st.Ino}, nil
+}
+
+// allocate takes the pages from one node by the policy of a thread, which lasts
+// for as long as the thread: its goroutine never unlocks it, so it ends with it.
+func (k linux) allocate(fd int, off, n int64, node int) error {
+	if node < 0 {
+		return k.fallocate(fd, 0, off, n)
+	}
+	done := make(chan error)
+	go func() {
+		runtime.LockOSThread()
+		err := k.bind(node)
+		if err == nil {
+			err = k.fallocate(fd, 0, off, n)
+		}
+		done <- err
+	}()
+	return <-done
+}
+
+// bind makes the calling thread take memory from one node only. The kernel
+// reads as many bits of the mask, less one, as the wrapper says it has bytes.
+func (linux) bind(node int) error {
+	mask := unix.NewCPUSet(8 * (node + 2))
+	mask.Set(node)
+	return os.NewSyscallError("set_mempolicy", unix.SetMemPolicyDynamic(unix.MPOL_BIND, mask))
+}
+
+func (k linux) punch(fd int, off, n int64) error {
+	return k.fallocate(fd, unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, off, n)
+}
+
+// fallocate goes in steps, because a signal interrupts it, and what a step has
+// done before it is not done again.
+func (linux) fallocate(fd int, mode uint32, off, n int64) error {
+	const most = 64 << 20
+	for n > 0 {
+		step := min(n, most)
+		err := unix.Fallocate(fd, mode, off, step)
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err != nil {
+			return os.NewSyscallError("fallocate", err)
+		}
+		off, n = off+step, n-step
+	}
+	return nil
+}
+
+func (linux) close(fd int) error { return os.NewSyscallError("close", unix.Close(fd)) }
+
+func (linux) undump(at []byte) error {
+	return os.NewSyscallError("madvise", unix.Madvise(at, unix.MADV_DONTDUMP))
+}
+
+func (linux) read(path string) ([]byte, error) { return os.ReadFile(path) }
+
+func (linux) list(path string) ([]string, error) {
+	entries, err := os.ReadDir(path)
+	names := make([]string, len(entries))
+	for i, e := range entries {
+		names[i] = e.Name()
+	}
+	return names, err
+}
