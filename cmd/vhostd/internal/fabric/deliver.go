@@ -6,13 +6,18 @@ import (
 	"github.com/vhostd/vhostd/virtio/vnet"
 )
 
-// goodBuffer is a receive buffer's usual size, before any was seen.
+// goodBuffer is a receive buffer's usual size, before one was seen.
 const goodBuffer = 1526
 
 // uselessMax is how many buffers of one delivery may go back empty before the
 // frames that are left are dropped: a guest that makes bad ones as fast as they
 // are looked at must not hold up who sends to it.
 const uselessMax = virtio.BurstMax
+
+// scatterMax is how many segments the buffers of one frame may have together:
+// as many as DPDK takes. Linux makes 19 for the longest frame; buffers of single
+// bytes would cost their sender a thousand times the copy.
+const scatterMax = 256
 
 // deliver fills a port's receive queue with the listed frames of the burst, and
 // counts those that it could not.
@@ -32,15 +37,19 @@ func (w *worker) deliver(to *Port, list []uint8) {
 
 // fill is the delivery of a list of frames to one receive queue.
 type fill struct {
-	w             *worker
-	to            *conn
-	rx            *virtio.Queue
-	inside        bool    // the gate is ours
-	all           bool    // the estimate fell short: take what there is
-	useless       int     // buffers that went back empty
-	list          []uint8 // frames that are left
-	frames, bytes uint64  // delivered
+	w       *worker
+	to      *conn
+	rx      *receiver
+	inside  bool    // the gate is ours
+	all     bool    // the estimate fell short: take what there is
+	useless int     // buffers that went back empty
+	list    []uint8 // frames that are left
+	round   tally   // copied, and not published yet
+	tally           // delivered
 }
+
+// tally counts frames and their bytes.
+type tally struct{ frames, bytes uint64 }
 
 // guarded runs the delivery. When memory vanishes under it, the receive queue is
 // left first; the receiver's fault is the receiver's end and costs the sender
@@ -56,7 +65,7 @@ func (f *fill) guarded() {
 		if !ok || fault.Owner != any(f.to.session) {
 			panic(r)
 		}
-		f.to.port.drops.add(Vanished, len(f.list))
+		f.to.port.drops.add(Vanished, len(f.list)+int(f.round.frames))
 		f.to.session.Fail(fault)
 	}()
 	why, ok := f.enter()
@@ -64,25 +73,25 @@ func (f *fill) guarded() {
 		switch {
 		case f.useless > uselessMax:
 			why, ok = NoBuffers, false
-		case !f.round():
+		case !f.some():
 			why, ok = f.wait()
 		}
 	}
 	f.to.port.drops.add(why, len(f.list))
 }
 
-// round takes what buffers the frames need, fills and publishes them; false
-// says that the ring has too few to go on.
-func (f *fill) round() bool {
+// some takes what buffers the frames need, fills and publishes them; false says
+// that the ring has too few to go on.
+func (f *fill) some() bool {
 	b, ask := &f.w.rx, f.estimate()
 	n := f.rx.Take(b, virtio.Writable, ask)
 	if n > 0 {
-		f.to.lastBuf.Store(b.Elem[0].Total)
-		f.to.empty.Store(false)
+		f.rx.buffer = max(1, uint64(b.Elem[0].Total))
+		f.rx.setEmpty(false)
 	}
 	used, enough := 0, n > 0
 	for enough && len(f.list) > 0 && used < n {
-		if b.Elem[used].Segs == 0 { // bad, and counted by the queue
+		if b.Elem[used].Segs == 0 { // bad: it goes back empty
 			used++
 			f.useless++
 			continue
@@ -94,6 +103,9 @@ func (f *fill) round() bool {
 	if f.rx.Publish() {
 		f.rx.Call()
 	}
+	f.frames += f.round.frames
+	f.bytes += f.round.bytes
+	f.round = tally{}
 	again := !enough && n == ask && !f.all
 	f.all = again && used == 0
 	return used > 0 || enough || again
@@ -101,10 +113,6 @@ func (f *fill) round() bool {
 
 // estimate says how many buffers the frames that are left will need.
 func (f *fill) estimate() int {
-	size := uint64(f.to.lastBuf.Load())
-	if size == 0 {
-		size = goodBuffer
-	}
 	if f.all {
 		return virtio.BurstMax
 	}
@@ -113,7 +121,7 @@ func (f *fill) estimate() int {
 	}
 	n := 0
 	for _, i := range f.list {
-		n += int((uint64(f.w.frames[i].size) + vnet.MaxHeader + size - 1) / size)
+		n += int((uint64(f.w.frames[i].size) + vnet.MaxHeader + f.rx.buffer - 1) / f.rx.buffer)
 	}
 	return min(n, virtio.BurstMax)
 }
@@ -129,8 +137,11 @@ func (f *fill) one(at, i int) (next int, enough bool) {
 	}
 	hdrLen := vnet.HeaderLen(features)
 	need := uint32(hdrLen) + m.size
-	k, room := f.count(at, need, merge)
+	k, room, scattered := f.count(at, need, merge)
 	switch {
+	case scattered:
+		f.useless += k
+		return at + k, true
 	case room >= need:
 	case !merge, k >= virtio.BurstMax:
 		return at, f.drop(TooSmall)
@@ -145,19 +156,21 @@ func (f *fill) one(at, i int) (next int, enough bool) {
 	w := writer{b: &f.w.rx, elem: at}
 	w.write(m.prefix(&buf, h, hdrLen))
 	w.writeFrom(&f.w.tx, i, m.skip+ethLen, m.size-ethLen)
-	f.frames++
-	f.bytes += uint64(m.size)
+	f.round.frames++
+	f.round.bytes += uint64(m.size)
 	f.list = f.list[1:]
 	return at + k, true
 }
 
-// count says how many buffers from at on hold need bytes, and how much room
-// they have; without MRG_RXBUF a frame has one.
-func (f *fill) count(at int, need uint32, merge bool) (k int, room uint32) {
+// count says how many buffers from at on hold need bytes, how much room they
+// have, and whether it is scattered too far; without MRG_RXBUF a frame has one.
+func (f *fill) count(at int, need uint32, merge bool) (k int, room uint32, scattered bool) {
+	segs := 0
 	for b := &f.w.rx; at+k < b.N && b.Elem[at+k].Segs != 0 && room < need && (merge || k == 0); k++ {
 		room += min(b.Elem[at+k].Total, need)
+		segs += int(b.Elem[at+k].Segs)
 	}
-	return k, room
+	return k, room, segs > scatterMax
 }
 
 // drop counts the frame at the head of the list and goes on with the next.

@@ -7,7 +7,8 @@ import (
 	"github.com/vhostd/vhostd/virtio"
 )
 
-// How long a turn may wait for others, in all. Who holds a gate is in the
+// How long a turn may wait for others, in all: some 5 ms, within its section,
+// so that is how much later control's waits can end. Who holds a gate is in the
 // middle of one burst's copies, unless the kernel took its core away. A guest
 // that ran out of buffers is given a few moments, but not while it is known to
 // have given none the last time.
@@ -20,13 +21,13 @@ const (
 )
 
 // patience is what is left of a turn's waiting.
-type patience struct{ gate, buffers int }
+type patience struct{ yields, gate, buffers int }
 
-func (p *patience) reset() { *p = patience{gateNaps, bufferNaps} }
+func (p *patience) reset() { *p = patience{gateYields, gateNaps, bufferNaps} }
 
 // enter opens a stay at the receive queue, or says why it cannot.
 func (f *fill) enter() (why Reason, ok bool) {
-	for yields := 0; ; yields++ {
+	for {
 		switch f.rx.Begin(f.w.reader) {
 		case virtio.Open:
 			f.inside = true
@@ -37,14 +38,16 @@ func (f *fill) enter() (why Reason, ok bool) {
 		case virtio.Stopped:
 			return PortDown, false
 		}
-		if yields < gateYields {
+		switch p := &f.w.pause; {
+		case p.yields > 0:
+			p.yields--
 			runtime.Gosched()
-			continue
-		}
-		if f.w.pause.gate--; f.w.pause.gate < 0 {
+		case p.gate > 0:
+			p.gate--
+			time.Sleep(gateNap)
+		default:
 			return Crowded, false
 		}
-		time.Sleep(gateNap)
 	}
 }
 
@@ -67,11 +70,19 @@ func (f *fill) leave() {
 // buffers and others can have their turn. False: it must not be waited for any
 // longer.
 func (f *fill) wait() (why Reason, ok bool) {
-	if f.w.pause.buffers--; f.w.pause.buffers < 0 || f.to.empty.Load() {
-		f.to.empty.Store(true)
+	if f.w.pause.buffers == 0 || f.rx.empty.Load() {
+		f.rx.setEmpty(true)
 		return NoBuffers, false
 	}
+	f.w.pause.buffers--
 	f.leave()
 	time.Sleep(bufferNap)
 	return f.enter()
+}
+
+// setEmpty notes whether waiting for buffers was in vain, where that is news.
+func (r *receiver) setEmpty(empty bool) {
+	if r.empty.Load() != empty {
+		r.empty.Store(empty)
+	}
 }

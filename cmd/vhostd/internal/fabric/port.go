@@ -59,11 +59,12 @@ func (p *Port) Spec() vhost.Spec {
 
 // Open plugs a front-end in.
 func (p *Port) Open(s *vhost.Session) (vhost.Handler, error) {
-	c := &conn{port: p, session: s, workers: make([]*worker, p.opts.Pairs)}
+	c := &conn{port: p, session: s, workers: make([]*worker, p.opts.Pairs), rx: make([]receiver, p.opts.Pairs)}
 	for i := range c.workers {
 		c.workers[i] = newWorker(c, i)
+		c.rx[i].Queue, c.rx[i].buffer = s.Queue(2*i), goodBuffer
 	}
-	c.live.Store(new([]*virtio.Queue))
+	c.live.Store(new([]*receiver))
 	p.conn.Store(c)
 	return c, nil
 }
@@ -80,14 +81,20 @@ func (p *Port) Session() *vhost.Session {
 type conn struct {
 	port    *Port
 	session *vhost.Session
-	workers []*worker                       // by pair
-	live    atomic.Pointer[[]*virtio.Queue] // receive queues that run, in order
-	empty   atomic.Bool                     // waiting for buffers was in vain last time
-	lastBuf atomic.Uint32                   // size of the last receive buffer seen
+	workers []*worker                   // by pair
+	rx      []receiver                  // by pair
+	live    atomic.Pointer[[]*receiver] // those that run, in order
 
-	mu      sync.Mutex
-	running [PairsMax]*virtio.Queue // receive queues that run, by pair
-	herald  *worker                 // for frames that we make
+	mu     sync.Mutex
+	herald *worker // for frames that we make
+}
+
+// receiver is a receive queue and what its fillers, one at a time, noticed.
+type receiver struct {
+	*virtio.Queue
+	running bool        // started and enabled; with the conn's lock
+	empty   atomic.Bool // waiting for buffers was in vain last time
+	buffer  uint64      // size of the last buffer seen; with the gate
 }
 
 // Serve forwards what is in a transmit queue.
@@ -104,14 +111,11 @@ func (c *conn) RingChanged(queue int, v *virtio.View) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.running[queue/2] = nil
-	if v != nil && v.Enabled {
-		c.running[queue/2] = c.session.Queue(queue)
-	}
-	var live []*virtio.Queue
-	for _, q := range c.running {
-		if q != nil {
-			live = append(live, q)
+	c.rx[queue/2].running = v != nil && v.Enabled
+	var live []*receiver
+	for i := range c.rx {
+		if c.rx[i].running {
+			live = append(live, &c.rx[i])
 		}
 	}
 	c.live.Store(&live)
@@ -120,22 +124,26 @@ func (c *conn) RingChanged(queue int, v *virtio.View) {
 // SetMTU accepts what the front-end found out from us or its own user.
 func (c *conn) SetMTU(uint16) error { return nil }
 
-// Close unplugs the front-end.
+// Close unplugs the front-end. One that was late to go must not take from the
+// port what its successor brought.
 func (c *conn) Close() error {
-	c.port.conn.CompareAndSwap(c, nil)
-	c.port.sw.fdb.forget(c.port.slot)
+	if c.port.conn.CompareAndSwap(c, nil) {
+		c.port.sw.fdb.forget(c.port.slot)
+	}
 	return nil
 }
 
 // receive chooses the receive queue for a pair of the sender: one flow stays in
-// one queue, and so in order.
-func (c *conn) receive(pair int) *virtio.Queue {
+// one queue, and so in order. A broken queue's flows go to a sibling.
+func (c *conn) receive(pair int) *receiver {
 	if c == nil {
 		return nil
 	}
 	live := *c.live.Load()
-	if len(live) == 0 {
-		return nil
+	for i := range live {
+		if r := live[(pair+i)%len(live)]; r.Err() == nil {
+			return r
+		}
 	}
-	return live[pair%len(live)]
+	return nil
 }

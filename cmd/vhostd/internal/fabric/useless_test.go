@@ -16,7 +16,7 @@ func plugRig(t *testing.T, p *Port, o virtiotest.Options) *virtiotest.Rig {
 	o.Domain, o.Shared = p.sw.Domain(), true
 	rig := virtiotest.New(t, o)
 	c := &conn{port: p, session: new(vhost.Session)}
-	c.live.Store(&[]*virtio.Queue{rig.Queue})
+	c.live.Store(&[]*receiver{{Queue: rig.Queue, buffer: goodBuffer}})
 	p.conn.Store(c)
 	return rig
 }
@@ -65,10 +65,35 @@ func TestAReceiverWithUselessBuffersHoldsNobodyUp(t *testing.T) {
 	}
 }
 
+// TestABufferOfSingleBytesIsNotFilled: it would cost its sender a thousand times
+// the copy. It goes back empty, and the frame into the next one.
+func TestABufferOfSingleBytesIsNotFilled(t *testing.T) {
+	sw := New("test", Options{})
+	from, _ := sw.AddPort(PortOptions{Name: "from"})
+	to, _ := sw.AddPort(PortOptions{Name: "to"})
+	rig := plugRig(t, to, virtiotest.Options{DriverOptions: virtiotest.DriverOptions{Size: 512, Features: virtio.FeatureIndirect}})
+	bytes := make([]int, scatterMax+1)
+	for i := range bytes {
+		bytes[i] = 1
+	}
+	rig.Make(virtiotest.Request{In: bytes, Shape: virtiotest.Table})
+	rig.Make(virtiotest.Request{In: []int{2048}})
+	rig.Publish()
+	sender := virtiotest.New(t, virtiotest.Options{Domain: sw.Domain()})
+	sender.Send(make([]byte, vnet.MaxHeader), vhosttest.Frame(address(1), address(0), 60, 0))
+	sender.Stay(func(q *virtio.Queue) { _ = newWorker(&conn{port: from}, 0).forward(q) })
+	if used := rig.Take(); used.Len != 0 {
+		t.Errorf("%d bytes were written in single bytes", used.Len)
+	}
+	if n := len(rig.Recv()); n != vnet.MaxHeader+60 {
+		t.Errorf("the next buffer got %d bytes", n)
+	}
+}
+
 // TestATurnEndsAfterSoManyBytes: a flood has a copy for each port, and whoever
 // changes something at any of them waits for the turn's end.
 func TestATurnEndsAfterSoManyBytes(t *testing.T) {
-	const frames, size = turn * burst, 60000
+	const frames, size = turnBursts * burst, 60000
 	memory := func() *virtiotest.Memory {
 		return virtiotest.NewMemory(t, virtiotest.MemoryOptions{Areas: virtiotest.Areas(24 << 20)})
 	}

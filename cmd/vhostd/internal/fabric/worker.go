@@ -9,9 +9,9 @@ import (
 // A turn is what a worker does before it passes a boundary of its domain, for
 // which every front-end of the switch waits that changes anything.
 const (
-	burst     = 32       // chains taken at once
-	turn      = 8        // bursts
-	turnBytes = 16 << 20 // copied, but for the last burst: a flood has many copies
+	burst      = 32 // chains taken at once
+	turnBursts = 8
+	turnBytes  = 16 << 20 // copied, but for the last burst: a flood has many copies
 )
 
 // worker forwards what one transmit queue brings. All it needs it was made with.
@@ -45,7 +45,7 @@ func newWorker(c *conn, pair int) *worker {
 // forward is a turn at a transmit queue.
 func (w *worker) forward(q *virtio.Queue) error {
 	w.begin(q.Reader())
-	for n := 0; n < turn && w.moved < turnBytes; n++ {
+	for n := 0; n < turnBursts && w.moved < turnBytes; n++ {
 		if q.Take(&w.tx, virtio.Readable, burst) == 0 {
 			break
 		}
@@ -61,7 +61,7 @@ func (w *worker) forward(q *virtio.Queue) error {
 
 // discard is a turn at a transmit queue that is not enabled.
 func (w *worker) discard(q *virtio.Queue) error {
-	for range turn {
+	for range turnBursts {
 		n := q.Take(&w.tx, virtio.Readable, burst)
 		if n == 0 {
 			break
@@ -99,7 +99,7 @@ func (w *worker) sort(f virtio.Features) {
 	port := w.from.port
 	frames, bytes := 0, uint64(0)
 	for i := range w.tx.N {
-		if w.tx.Elem[i].Segs == 0 { // bad, and counted by the queue
+		if w.tx.Elem[i].Segs == 0 { // bad: it goes back empty
 			continue
 		}
 		m := &w.frames[i]
