@@ -3,6 +3,8 @@ package conformance
 import (
 	"bytes"
 	"testing"
+
+	"github.com/vhostd/vhostd/vhost"
 )
 
 // Rule 88★ (vhost-user, "Migration"): with LOG_ALL every page that the device writes is marked: headers, data of indirect chains, a status byte at the end.
@@ -80,25 +82,33 @@ func TestUsedRingIsMarkedAtItsLogAddress(t *testing.T) {
 	}
 }
 
-// Rule 90 (vhost-user, "Migration"): a write that crosses a page marks both pages, one that ends with its page only that.
-func TestWriteOverTwoPagesMarksBoth(t *testing.T) {
+// Rule 90 (vhost-user, "Migration"): a write over several pages marks each of them, wherever their bits lie in the log; one that ends with its page marks only that.
+func TestWriteOverSeveralPagesMarksEach(t *testing.T) {
 	f := plug(t, entropy(), logging)
 	log := f.log(logBytes)
+	area := newMemory(t, vhost.MemRegion{GPA: 0x4100_0000, UVA: 0x4100_0000 + userShift, Size: 128 * page})
+	must(t, f.AddMemReg(area.MemRegion, area.fd))
 	r := f.ring(0)
 	r.start()
-	edge := r.gpa(8 * page)
-	for _, c := range []struct {
-		gpa    uint64
-		n      uint32
-		behind bool
-	}{{edge - 1, 2, true}, {edge - 100, 101, true}, {edge - page, page + 1, true}, {edge - 100, 100, false}, {edge - 1, 1, false}} {
+	for _, c := range []struct{ at, n, first, last int }{ // bytes of the area, and its pages
+		{8*page - 1, 2, 7, 8},
+		{8*page - 100, 100, 7, 7},
+		{8 * page, 1, 8, 8},
+		{8 * page, page, 8, 8},
+		{32*page - 1, 2, 31, 32}, // bits of two words
+		{32*page - 7, 64*page + 8, 31, 96},
+		{0, 128 * page, 0, 127},
+	} {
 		clear(log.b)
-		r.layAt(c.gpa, c.n)
+		r.layAt(uint64(area.GPA)+uint64(c.at), uint32(c.n))
 		r.ringKick()
 		r.returned()
-		eventually(t, "the first page is marked", func() bool { return log.has(edge - 1) })
-		if log.has(edge) != c.behind {
-			t.Errorf("%d bytes at %#x: the next page is marked: %v", c.n, c.gpa, !c.behind)
+		r.stop()
+		for i := range 129 { // the one behind is no memory
+			if want := i >= c.first && i <= c.last; log.has(uint64(area.GPA)+uint64(i*page)) != want {
+				t.Fatalf("%d bytes from %#x: page %d is marked: %v", c.n, c.at, i, !want)
+			}
 		}
+		r.start()
 	}
 }
