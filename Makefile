@@ -19,7 +19,7 @@ lint  = 'lint:150:$(MAKE) -s lint'
 unit  = 'unit:150:$(GO) test -json $(UNIT)'
 race  = 'race:210:$(GO) test -json -race -short $(RACE)'
 conformance = 'conformance:60:$(GO) test -json ./vhost/conformance'
-fuzz  = 'fuzz:150:./tools/fuzz.sh $(GO) 4s'
+fuzz  = 'fuzz:150:$(GO) run ./tools/fuzz -go $(GO) -time 5s'
 peers = 'peers:180:$(GO) test -json -count=1 ./qemu-test/peers'
 qemu  = 'qemu:300:$(GO) test -json -count=1 -timeout 15m $$($(GO) list ./qemu-test/... | grep -v /peers)'
 
@@ -41,12 +41,12 @@ test: go-version soft-deps build ## run all tests, each group against its budget
 
 test-long: go-version soft-deps build ## run all tests under the race detector, and fuzz each target for a minute
 	@$(TESTGROUPS) $(lint) $(conformance) 'race:1200:$(GO) test -json -race -count=1 $(UNIT)' \
-		'fuzz:3600:./tools/fuzz.sh $(GO) 60s' $(peers) $(qemu)
+		'fuzz:3600:$(GO) run ./tools/fuzz -go $(GO) -time 60s' $(peers) $(qemu)
 
 race: go-version ## run the unit tests under the race detector
 	@$(TESTGROUPS) $(race)
 
-fuzz: go-version ## fuzz each target for four seconds
+fuzz: go-version ## fuzz each target for five seconds, tell what its inputs reach
 	@$(TESTGROUPS) $(fuzz)
 
 lint: go-version ## gofmt, go vet (amd64 and arm64), staticcheck, and the house rules
