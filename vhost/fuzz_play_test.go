@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -170,10 +171,12 @@ func (p *play) exchange(b []byte, fds []int, cut int, all []*sent) {
 		err = p.wire.c.CloseWrite() // nothing can follow
 	}
 	if err != nil {
-		p.lost(err, all)
+		p.lost(err, all, slices.ContainsFunc(all, p.m.mayEnd))
 		return
 	}
+	excused := false
 	for _, s := range append(all[:len(all):len(all)], last) {
+		excused = excused || p.m.mayEnd(s)
 		if !p.m.due(s) {
 			// It was accepted, or it ends the connection.
 			if err := p.m.accepted(s); p.doubt == nil {
@@ -183,7 +186,7 @@ func (p *play) exchange(b []byte, fds []int, cut int, all []*sent) {
 		}
 		m, err := p.wire.readBefore(time.Now().Add(testTimeout))
 		if err != nil {
-			p.lost(err, all)
+			p.lost(err, all, excused)
 			return
 		}
 		p.check(p.doubt)
@@ -210,20 +213,15 @@ func (p *play) write(b []byte, fds []int, cut int) error {
 	return err
 }
 
-// lost is the end of the connection, after the messages of all. They or the
-// driver's memory must be the reason.
-func (p *play) lost(err error, all []*sent) {
+// lost is the end of the connection, after the messages of all. They are
+// excused for it, or the driver's memory is.
+func (p *play) lost(err error, all []*sent, excused bool) {
 	p.alive = false
 	if !errors.Is(err, io.EOF) && !errors.Is(err, syscall.ECONNRESET) && !errors.Is(err, syscall.EPIPE) {
 		p.t.Fatalf("the back-end neither answers nor ends the connection: %v", err)
 	}
-	if p.w.shrunk {
+	if excused || p.w.shrunk {
 		return
-	}
-	for _, s := range all {
-		if p.m.mayEnd(s) {
-			return
-		}
 	}
 	var said []string
 	for _, s := range all {

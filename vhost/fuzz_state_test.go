@@ -109,7 +109,6 @@ func (m *model) memory(request Request, s *sent) error {
 		if err := table.UnmarshalBinary(s.payload); err != nil {
 			return fmt.Errorf("%v was taken: %w", request, err)
 		}
-		m.regions = nil
 	} else {
 		var one SingleRegion
 		if err := one.UnmarshalBinary(s.payload); err != nil {
@@ -126,24 +125,30 @@ func (m *model) memory(request Request, s *sent) error {
 	if len(s.files) < len(table) {
 		return fmt.Errorf("%v of %d regions took %d files", request, len(table), len(s.files))
 	}
+	before := m.regions
+	if request == SetMemTable {
+		m.regions = nil
+	}
 	for i, r := range table {
-		if err := m.region(r, s.files[i]); err != nil {
+		if err := m.region(before, r, s.files[i]); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// region adds one; it must lie in its file and overlap no other.
-func (m *model) region(r MemRegion, file int) error {
-	if file >= memories || r.Size == 0 || r.Offset > 1<<40 || r.Size > 1<<40 || int(r.Offset+r.Size) > m.w.mem[file].size {
+// region adds one; it must overlap no other, and lie in its file unless it is
+// there already.
+func (m *model) region(before []modelRegion, r MemRegion, file int) error {
+	n := modelRegion{uint64(r.GPA), r.Size, uint64(r.UVA), area{file, int(r.Offset), int(r.Offset + r.Size)}}
+	known := slices.Contains(before, n)
+	if !known && (file >= memories || r.Size == 0 || r.Offset > 1<<40 || r.Size > 1<<40 || n.to > m.w.mem[file].size) {
 		return fmt.Errorf("region %+v of file %d was taken", r, file)
 	}
-	n := modelRegion{uint64(r.GPA), r.Size, uint64(r.UVA), area{file, int(r.Offset), int(r.Offset + r.Size)}}
+	if slices.Contains(m.regions, n) {
+		return nil // once more: nothing changes
+	}
 	for _, o := range m.regions {
-		if o == n {
-			return nil // once more: nothing changes
-		}
 		if overlap(o.gpa, o.size, n.gpa, n.size) || overlap(o.uva, o.size, n.uva, n.size) {
 			return fmt.Errorf("region %+v was taken though it overlaps %+v", n, o)
 		}
