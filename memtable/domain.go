@@ -36,11 +36,16 @@ type Reader struct {
 
 	domain *Domain
 	name   string
+	owner  any
 }
 
-// Join makes a reader, which is outside. name is told by [LateError].
-func (d *Domain) Join(name string) *Reader {
-	r := &Reader{domain: d, name: name}
+// Join makes a reader, which is outside. Nobody is to blame when it is late.
+func (d *Domain) Join(name string) *Reader { return d.JoinFor(nil, name) }
+
+// JoinFor makes a reader, which is outside and works for owner: a pointer, or
+// nil. Owner and name are told by [LateError].
+func (d *Domain) JoinFor(owner any, name string) *Reader {
+	r := &Reader{domain: d, name: name, owner: owner}
 	d.mu.Lock()
 	d.readers = append(d.readers, r)
 	d.mu.Unlock()
@@ -141,7 +146,8 @@ func (b *backoff) stop() {
 
 // LateError names the workers that did not come to a batch boundary in time.
 type LateError struct {
-	Readers []string // as given to Join, sorted
+	Readers []string // their names, sorted
+	Owners  []any    // for whom they work, as given to JoinFor, each once
 	Err     error    // why the wait ended
 }
 
@@ -149,6 +155,9 @@ func newLateError(late []*Reader, cause error) *LateError {
 	e := &LateError{Err: cause}
 	for _, r := range late {
 		e.Readers = append(e.Readers, r.name)
+		if r.owner != nil && !slices.Contains(e.Owners, r.owner) {
+			e.Owners = append(e.Owners, r.owner)
+		}
 	}
 	slices.Sort(e.Readers)
 	return e

@@ -68,6 +68,20 @@ func TestLateErrorNamesTheLate(t *testing.T) {
 	}
 }
 
+// Of several sessions in one domain only those that are late may be blamed.
+func TestLateErrorCarriesTheOwnersOfTheLateOnly(t *testing.T) {
+	var d memtable.Domain
+	late, prompt := new(int), new(int)
+	for name, owner := range map[string]any{"late 1": late, "late 2": late, "nobody's": nil} {
+		d.JoinFor(owner, name).Enter()
+	}
+	d.JoinFor(prompt, "prompt")
+	err, ok := errors.AsType[*memtable.LateError](d.Wait(ended()))
+	if !ok || !slices.Equal(err.Owners, []any{late}) || len(err.Readers) != 3 {
+		t.Errorf("Wait: %#v", err)
+	}
+}
+
 func TestClosedReaderIsNotWaitedFor(t *testing.T) {
 	var d memtable.Domain
 	r, other := d.Join("closed"), d.Join("other")
