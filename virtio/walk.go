@@ -121,6 +121,10 @@ func (w *walk) add(d descriptor) error {
 		return errLong
 	}
 	w.e.Total = uint32(w.total)
+	if va, ok := w.mem.At(memtable.GPA(d.addr), uint64(d.len)); ok && w.e.Segs < maxPieces {
+		w.segment(Seg{va, d.len}, writable)
+		return nil
+	}
 	for addr, left := d.addr, uint64(d.len); left > 0; {
 		va, n, err := w.mem.Span(memtable.GPA(addr), left)
 		if err != nil {

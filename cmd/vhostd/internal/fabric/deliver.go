@@ -137,10 +137,10 @@ func (f *fill) one(at, i int) (next int, enough bool) {
 	}
 	hdrLen := vnet.HeaderLen(features)
 	need := uint32(hdrLen) + m.size
-	k, room, scattered := f.count(at, need, merge)
+	k, room, segs := f.count(at, need, merge)
 	switch {
-	case scattered:
-		f.useless += k
+	case segs > scatterMax:
+		f.useless += max(k, segs/scatterMax)
 		return at + k, true
 	case room >= need:
 	case !merge, k >= virtio.BurstMax:
@@ -163,14 +163,13 @@ func (f *fill) one(at, i int) (next int, enough bool) {
 }
 
 // count says how many buffers from at on hold need bytes, how much room they
-// have, and whether it is scattered too far; without MRG_RXBUF a frame has one.
-func (f *fill) count(at int, need uint32, merge bool) (k int, room uint32, scattered bool) {
-	segs := 0
+// have, and in how many segments; without MRG_RXBUF a frame has one.
+func (f *fill) count(at int, need uint32, merge bool) (k int, room uint32, segs int) {
 	for b := &f.w.rx; at+k < b.N && b.Elem[at+k].Segs != 0 && room < need && (merge || k == 0); k++ {
 		room += min(b.Elem[at+k].Total, need)
 		segs += int(b.Elem[at+k].Segs)
 	}
-	return k, room, segs > scatterMax
+	return k, room, segs
 }
 
 // drop counts the frame at the head of the list and goes on with the next.
