@@ -79,7 +79,7 @@ var faults = []fault{
 		old: "if n > 1 {", new: "if n > 1 || !s.Features().Has(virtio.FeatureProtocol) {",
 	},
 	{
-		rule: 50, what: "SET_VRING_ENABLE is refused when others run and this ring is not set up",
+		rule: 50, what: "a ring that is not set up cannot be enabled while others run",
 		file: "vhost/ring.go", test: "TestEnableOfARingThatIsNeverConfiguredStartsNothing",
 		old: "if n > 1 {", new: "if n > 1 || s.running() && r.size == 0 {",
 	},
@@ -106,12 +106,12 @@ var faults = []fault{
 	{
 		rule: 60, what: "a second SET_VRING_KICK enables the ring",
 		file: "vhost/ring.go", test: "TestKickFileLeavesEnableAlone",
-		old: "err = s.rekick(r, fd)\n", new: "r.enabled, err = true, errors.Join(s.rekick(r, fd), s.apply())\n",
+		old: "err = s.rekick(r, fd)\n", new: "r.enabled = true\n\t\terr = errors.Join(s.rekick(r, fd), s.apply())\n",
 	},
 	{
 		rule: 62, what: "completions before SET_VRING_CALL are never told",
 		file: "vhost/doorbell.go", test: "TestCompletionsBeforeTheCallFileAreSignalledWithIt",
-		old: "if d.fd >= 0 && d.pending.Swap(false) {", new: "if d.pending.Swap(false) && d.fd >= 0 {",
+		old: "if freed {\n\t\td.pending", new: "d.pending.Store(false)\n\tif freed {\n\t\td.pending",
 	},
 	{
 		rule: 70, what: "GET_VRING_BASE answers the used index",
@@ -121,13 +121,13 @@ var faults = []fault{
 	{
 		rule: 72, what: "GET_VRING_BASE stops the whole device",
 		file: "vhost/ring.go", test: "TestStoppingOneRingLeavesTheOthersRunning",
-		old: "if err := s.stop(r); err != nil {", new: "all := []*vring{r}\n\tif r.queue.Err() == nil {\n\t\tall = s.rings\n\t}\n\tif err := s.stop(all...); err != nil {",
+		old: "if err := s.stop(r); err != nil {", new: "all := []*vring{r}\n\tif r.queue.Err() == nil && r.missing == nil {\n\t\tall = s.rings\n\t}\n\tif err := s.stop(all...); err != nil {",
 	},
 	{
 		rule: 76, what: "a ring goes on with the used index it had",
 		file: "virtio/queue.go", test: "TestUsedIndexIsReadWhenTheRingStarts",
 		old: "q.used, q.published, q.called = used, used, used\n",
-		new: "if q.cur == nil || p == 0 {\n\t\tq.used = used\n\t}\n\tq.published, q.called = q.used, q.used\n",
+		new: "if q.cur == nil || p == 0 || used == uint16(p) {\n\t\tq.used = used\n\t}\n\tq.published, q.called = q.used, q.used\n",
 	},
 	{
 		rule: 77, what: "SET_STATUS 0 forgets where rings are",
@@ -172,7 +172,7 @@ var faults = []fault{
 	{
 		rule: 110, what: "the session waits for the channel's answer",
 		file: "vhost/config.go", test: "TestMainSocketIsServedWhileTheChannelWaits",
-		old: "s.channel.notify(s.protocol.Has(ProtocolReplyAck))", new: "_, _ = s.channel.tell(s.protocol.Has(ProtocolReplyAck))",
+		old: "if !s.suspended() {\n\t\ts.tellConfig()", new: "if !s.suspended() {\n\t\t_, _ = s.channel.tell(true)",
 	},
 	{
 		rule: 112, what: "IOTLB_MSG ends the connection",

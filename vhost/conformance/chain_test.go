@@ -228,6 +228,7 @@ func TestAvailableIndexThatJumpsBreaksTheRing(t *testing.T) {
 		for range ringSize {
 			r.lay()
 		}
+		r.ringKick()
 		must(t, f.SetVringEnable(0, true))
 		r.returned()
 	})
