@@ -53,7 +53,8 @@ func prepare(t testing.TB, dev vhost.Device) *backend {
 	t.Helper()
 	b := &backend{t: t, path: t.TempDir() + "/s", sessions: make(chan *vhost.Session, 4096), ended: make(chan error, 4096)}
 	log := slog.New(slog.NewTextHandler(t.Output(), nil)) // shown when the test fails
-	b.server = &vhost.Server{Device: dev, Log: log, Timeout: *patience, Hooks: vhost.Hooks{
+	// It gives up later than a test does: what waits for it in vain fails.
+	b.server = &vhost.Server{Device: dev, Log: log, Timeout: 2 * *patience, Hooks: vhost.Hooks{
 		Connected:    func(s *vhost.Session) { b.sessions <- s },
 		Disconnected: func(_ *vhost.Session, err error) { b.ended <- err },
 	}}

@@ -103,13 +103,21 @@ func TestMainSocketIsServedWhileTheChannelWaits(t *testing.T) {
 	channel := f.channel()
 	r := f.ring(0)
 	r.start()
+	notify := func() {
+		t.Helper()
+		within(t, "the device goes on", func() {
+			if err := s.NotifyConfig(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
 	for range 3 {
-		must(t, s.NotifyConfig())
+		notify()
 		m := receive(t, "the change is told", channel.hear())
 		if m.request != configChange || m.flags != version|needReply || len(m.payload) != 0 {
 			t.Fatalf("message %+v", m)
 		}
-		must(t, s.NotifyConfig()) // while one is not answered
+		notify() // while one is not answered
 		if p, err := f.GetConfig(0, 8); err != nil || p[3] != 7 {
 			t.Fatalf("config %x, %v", p, err)
 		}
