@@ -68,6 +68,9 @@ type Configurer interface {
 	WriteConfig(p []byte, off int64) (int, error)
 }
 
+// Namer is an optional ability of a Device: what its operator calls it.
+type Namer interface{ Name() string }
+
 // maxRings is how many rings the index in SET_VRING_KICK can name.
 const maxRings = 256
 

@@ -38,7 +38,7 @@ func (e *events) Attach(j *Job) error {
 		return err
 	}
 	if j.done != nil {
-		return fmt.Errorf("queue %d: job was attached before", j.Queue.Index())
+		return fmt.Errorf("%s: job was attached before", j.Name)
 	}
 	j.done = make(chan struct{})
 	go e.run(j, w)
@@ -57,7 +57,7 @@ func (e *events) Detach(ctx context.Context, j *Job) error {
 	case <-j.done:
 		return nil
 	case <-ctx.Done():
-		return fmt.Errorf("queue %d: its handler does not return: %w", j.Queue.Index(), ctx.Err())
+		return fmt.Errorf("%s: its handler does not return: %w", j.Name, ctx.Err())
 	}
 }
 
@@ -72,7 +72,7 @@ func (e *events) Wake(j *Job) {
 func (e *events) run(j *Job, w *waiter) {
 	defer close(j.done)
 	memtable.Faults() // of this goroutine, which ends here: nothing to restore
-	r := e.domain.Join(fmt.Sprintf("queue %d", j.Queue.Index()))
+	r := e.domain.JoinFor(j.Owner, j.Name)
 	defer r.Close()
 	for ok := true; ok && !j.stop.Load(); {
 		worked := false

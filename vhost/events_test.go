@@ -54,17 +54,17 @@ func (b *blamed) Fail(err error) {
 // bench is a job over a rig's queue; what it reports is kept.
 type bench struct {
 	*virtiotest.Rig
-	job          *Job
-	kick         int
-	fail, broken chan error
+	job    *Job
+	owner  *blamed
+	kick   int
+	broken chan error
 }
 
 func newBench(t testing.TB, h Handler, o virtiotest.Options) *bench {
 	t.Helper()
-	b := &bench{Rig: virtiotest.New(t, o), fail: make(chan error, 100), broken: make(chan error, 100)}
+	b := &bench{Rig: virtiotest.New(t, o), owner: newBlamed(), broken: make(chan error, 100)}
 	b.job = &Job{
-		Queue: b.Queue, Handler: h,
-		Fail:   func(err error) { b.fail <- err },
+		Name: "bench", Owner: b.owner, Queue: b.Queue, Handler: h,
 		Broken: func(err error) { b.broken <- err },
 	}
 	given, peer := bell(t)

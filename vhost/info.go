@@ -69,7 +69,7 @@ func (s *Session) Info() Info {
 	for _, r := range memory.regions {
 		i.Memory.Regions = append(i.Memory.Regions, regionInfo(r))
 	}
-	reader := s.runner.Domain().Join("info")
+	reader := s.runner.Domain().JoinFor(s, s.name+" info")
 	defer reader.Close()
 	for k, r := range s.rings {
 		i.Rings[k].Indices = indices(r.queue, reader)

@@ -13,13 +13,14 @@ import (
 // Job is one ring that a Runner serves. The server makes it and fills in the
 // exported fields; it is attached once and detached once, then closed.
 //
-// Fail and Broken are called by the worker outside its section. They must not
-// wait for the worker.
+// The owner's Fail and Broken are called by the worker outside its section.
+// They must not wait for the worker.
 type Job struct {
+	Name    string // of the owner and the ring, for people
+	Owner   Owner  // a worker joins its domain for it
 	Queue   *virtio.Queue
 	Handler Handler
-	Fail    func(error) // the connection is lost
-	Broken  func(error) // the ring is
+	Broken  func(error) // the ring is lost
 
 	mu     sync.Mutex
 	w      *waiter // made when first needed
@@ -27,6 +28,12 @@ type Job struct {
 
 	stop atomic.Bool
 	done chan struct{} // closed when the worker has left; nil: never attached
+}
+
+// Owner is who is to blame for memory that vanishes and for a worker that is
+// late: a pointer, in practice a [Session].
+type Owner interface {
+	Fail(error) // the connection is lost
 }
 
 // waiter returns the job's waiter.
@@ -39,7 +46,7 @@ func (j *Job) waiter() (*waiter, error) {
 	if j.w == nil {
 		w, err := newWaiter()
 		if err != nil {
-			return nil, fmt.Errorf("queue %d: %w", j.Queue.Index(), err)
+			return nil, fmt.Errorf("%s: %w", j.Name, err)
 		}
 		j.w = w
 	}
@@ -134,13 +141,13 @@ func (j *Job) look(r *memtable.Reader) (again bool, err error) {
 
 // blame ends the connection whose memory is gone. That may be another one than
 // the ring's, since a copy has two owners: then this ring has to go on with
-// what it gave back, and no kick will tell it to.
+// what it gave back, and no kick will tell it to. At its own end there is
+// nothing to go on with, and the next look would fault too.
 func (j *Job) blame(f *memtable.FaultError) (again bool) {
-	owner, ok := f.Owner.(interface{ Fail(error) })
+	owner, ok := f.Owner.(Owner)
 	if !ok {
-		j.Fail(f)
-		return false
+		owner = j.Owner
 	}
 	owner.Fail(f)
-	return true
+	return owner != j.Owner
 }

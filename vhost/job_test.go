@@ -116,11 +116,39 @@ func TestEventsBlamesAFaultOnTheMemorysOwner(t *testing.T) {
 	touch.Store(nobodys)
 	b.Send([]byte("again"))
 	r.Wake(b.job)
-	if err := <-b.fail; !errors.As(err, &fault) {
-		t.Errorf("the job was told %v", err)
+	if err := <-b.owner.failed; !errors.As(err, &fault) {
+		t.Errorf("the job's owner was told %v", err)
 	}
 	b.Wait()
 	touch.Store(nil)
+}
+
+// Until its session has taken the view away, every look at memory that is gone
+// would be one more fault.
+func TestJobGoesOnAfterAFaultOnlyIfItWasAnothers(t *testing.T) {
+	other := newBlamed()
+	var touch *memtable.Mapping
+	b := newBench(t, &handler{serve: func(*virtio.Queue) error {
+		if touch.Bytes()[0] != 0 {
+			t.Error("memory that is gone holds something")
+		}
+		return nil
+	}}, virtiotest.Options{})
+	memtable.Faults()
+	for _, c := range []struct {
+		whose string
+		owner any
+		again bool
+	}{{"another's", other, true}, {"its own", b.owner, false}, {"nobody's", nil, false}} {
+		touch = vanished(t, c.owner)
+		if again := b.job.Serve(b.Reader); again != c.again {
+			t.Errorf("%s memory vanished; look again: %v", c.whose, again)
+		}
+	}
+	if len(other.failed) != 1 || len(b.owner.failed) != 2 {
+		t.Errorf("the other was failed %d times, the owner %d times", len(other.failed), len(b.owner.failed))
+	}
+	b.free(t)
 }
 
 // A mistake of ours is not the peer's: it must not be swallowed, and what was

@@ -26,6 +26,7 @@ import (
 type Session struct {
 	id      uint64
 	peer    string
+	name    string // of the device and the peer, for people
 	since   time.Time
 	ctx     context.Context
 	cancel  context.CancelCauseFunc
@@ -86,6 +87,10 @@ func (s *Server) newSession(ctx context.Context, cancel context.CancelCauseFunc,
 	}
 	if t.runner == nil {
 		t.runner = Events(nil)
+	}
+	t.name = fmt.Sprintf("session %d (%s)", t.id, t.peer)
+	if n, ok := s.Device.(Namer); ok {
+		t.name = fmt.Sprintf("%s (%s)", n.Name(), t.peer)
 	}
 	for i := range spec.Queues {
 		shared := spec.Shared != nil && spec.Shared(i)

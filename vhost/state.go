@@ -94,14 +94,34 @@ func (s *Session) changed(r *vring, v *virtio.View) {
 }
 
 // wait returns nil when every worker has left the section it was in: nobody
-// sees what was configured before.
+// sees what was configured before. Other sessions may share the domain, and
+// every session waits for the workers of all. Whose worker is late for the
+// timeout is failed; who is not goes on waiting, for as long as the session
+// lives, and its front-end gets its answer later.
 func (s *Session) wait() (err error) {
 	s.unlocked(func() {
-		ctx, cancel := context.WithTimeout(s.ctx, s.timeout)
-		defer cancel()
-		err = s.runner.Domain().Wait(ctx)
+		for {
+			err = s.waitOnce(s.ctx)
+			late, ok := errors.AsType[*memtable.LateError](err)
+			if !ok || s.ctx.Err() != nil {
+				return
+			}
+			s.log(slog.LevelWarn, "a change waits for workers that are late", "error", late)
+			for _, o := range late.Owners {
+				if owner, ok := o.(Owner); ok {
+					owner.Fail(late) // perhaps this session: then it waits no longer
+				}
+			}
+		}
 	})
 	return err
+}
+
+// waitOnce waits for the timeout at most.
+func (s *Session) waitOnce(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
+	return s.runner.Domain().Wait(ctx)
 }
 
 // start makes ring r run: from here on it is looked at, whether a kick comes
@@ -134,7 +154,10 @@ func (s *Session) newJob(r *vring, fd int) (*Job, error) {
 	if r.shared {
 		return nil, ignoreKick(fd)
 	}
-	job := &Job{Queue: r.queue, Handler: s.handler, Fail: s.Fail, Broken: func(err error) { s.breakRing(r, err) }}
+	job := &Job{
+		Name: fmt.Sprintf("%s queue %d", s.name, r.queue.Index()), Owner: s,
+		Queue: r.queue, Handler: s.handler, Broken: func(err error) { s.breakRing(r, err) },
+	}
 	if err := job.SetKick(fd, fd < 0); err != nil {
 		_ = job.Close() // it was never attached
 		return nil, err
