@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/binary"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -93,14 +92,6 @@ func (f *front) ringIn(mem *memory, at, i int) *ring {
 	return &ring{f: f, mem: mem, at: at, index: i, kick: newEventfd(f.t), call: newEventfd(f.t), err: newEventfd(f.t)}
 }
 
-func newEventfd(t testing.TB) int {
-	t.Helper()
-	fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
-	must(t, err)
-	t.Cleanup(func() { unix.Close(fd) })
-	return fd
-}
-
 // addr is what SET_VRING_ADDR says of the ring.
 func (r *ring) addr() vhost.VringAddr {
 	at := r.mem.UVA + memtable.UVA(r.at)
@@ -169,12 +160,6 @@ func (r *ring) setAvail(idx uint16) {
 // ringKick kicks.
 func (r *ring) ringKick() { signal(r.kick) }
 
-// signal adds one to an eventfd.
-func signal(fd int) {
-	one := [8]byte{1}
-	_, _ = unix.Write(fd, one[:]) // a full counter is a signal too
-}
-
 // slot is the buffer that goes with descriptor i.
 func (r *ring) slot(i uint16) []byte { return r.bytes(dataAt)[bufBytes*int(i):][:bufBytes] }
 
@@ -183,16 +168,6 @@ func (r *ring) post() (head uint16) {
 	head = r.avail % ringSize
 	clear(r.slot(head))
 	r.desc(head, r.gpa(dataAt+bufBytes*int(head)), bufBytes, flagWrite, 0)
-	r.offer(head)
-	r.ringKick()
-	return head
-}
-
-// send makes p available for the device to read, and kicks.
-func (r *ring) send(p []byte) (head uint16) {
-	head = r.avail % ringSize
-	n := copy(r.slot(head), p)
-	r.desc(head, r.gpa(dataAt+bufBytes*int(head)), uint32(n), 0, 0)
 	r.offer(head)
 	r.ringKick()
 	return head
@@ -224,53 +199,4 @@ func (r *ring) works() {
 	if !bytes.Equal(r.slot(head), bytes.Repeat([]byte{fill}, bufBytes)) {
 		r.f.t.Fatalf("the buffer holds %x…", r.slot(head)[:16])
 	}
-}
-
-// signalled waits until an eventfd of ours is signalled, and clears it.
-func (f *front) signalled(fd int) {
-	f.t.Helper()
-	eventually(f.t, "the eventfd is signalled", func() bool { return takeSignal(fd) })
-}
-
-// takeSignal clears an eventfd and says whether it was signalled.
-func takeSignal(fd int) bool {
-	var b [8]byte
-	n, _ := unix.Read(fd, b[:])
-	return n == len(b)
-}
-
-func must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
-// eventually polls a condition until it holds; the test fails if it never does.
-func eventually(t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	for end := time.Now().Add(*patience); !ok(); time.Sleep(100 * time.Microsecond) {
-		if time.Now().After(end) {
-			t.Fatalf("did not happen in %v: %s", *patience, what)
-		}
-	}
-}
-
-// within fails the test unless f returns in time.
-func within(t testing.TB, what string, f func()) {
-	t.Helper()
-	done := make(chan struct{})
-	go func() { defer close(done); f() }()
-	receive(t, what, done)
-}
-
-// receive gives the next value of c, or fails the test.
-func receive[T any](t testing.TB, what string, c <-chan T) (v T) {
-	t.Helper()
-	select {
-	case v = <-c:
-	case <-time.After(*patience):
-		t.Fatalf("did not happen in %v: %s", *patience, what)
-	}
-	return v
 }
