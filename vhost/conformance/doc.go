@@ -11,7 +11,7 @@
 //
 // Rules that a front-end or a driver can observe. What a rule takes to prove
 // (a front-end that misbehaves, a ring laid out by hand, a device that notes
-// what it is told) is in backend_test.go, rig_test.go, guest_test.go and device_test.go.
+// what it is told) is in rig_test.go, guest_test.go and device_test.go.
 //
 // # What does not
 //
