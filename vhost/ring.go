@@ -90,10 +90,9 @@ func (s *Session) getVringBase(m *message) (payload, error) {
 	if err := s.stop(r); err != nil {
 		return nil, err
 	}
-	if err := r.call.Set(-1); err != nil {
+	if err := s.setBell(r.call, &r.callFD, -1); err != nil {
 		return nil, fatal(err)
 	}
-	r.callFD = -1
 	return VringState{uint32(r.queue.Index()), uint32(r.position())}, nil
 }
 
@@ -163,11 +162,7 @@ func (s *Session) setVringCall(m *message) (payload, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := r.call.Set(fd); err != nil {
-		return nil, err
-	}
-	r.callFD = fd
-	return nil, nil
+	return nil, s.setBell(r.call, &r.callFD, fd)
 }
 
 func (s *Session) setVringErr(m *message) (payload, error) {
@@ -175,11 +170,18 @@ func (s *Session) setVringErr(m *message) (payload, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := r.err.Set(fd); err != nil {
-		return nil, err
+	return nil, s.setBell(r.err, &r.errFD, fd)
+}
+
+// setBell changes the file of a ring's doorbell, and its number for Info. A peer
+// that blocks the old file holds up its own session, not who asks how it is
+// doing.
+func (s *Session) setBell(d *doorbell, number *int, fd int) (err error) {
+	s.unlocked(func() { err = d.Set(fd) })
+	if err == nil {
+		*number = fd
 	}
-	r.errFD = fd
-	return nil, nil
+	return err
 }
 
 // setVringEnable remembers, also for rings that are not configured and before
