@@ -135,8 +135,9 @@ func (w *waiter) setPause(worked bool) error {
 
 // Set changes the kick file to fd, which is the waiter's from now on, error or
 // not; -1: none, and then poll chooses the clock. The old file is closed when
-// it returns. The goroutine is woken: a kick that went to the old file, or to
-// the new one before it was watched, is not lost.
+// it returns nil, and stays what it was with an error. The goroutine is woken: a
+// kick that went to the old file, or to the new one before it was watched, is
+// not lost.
 func (w *waiter) Set(fd int, poll bool) error {
 	if fd >= 0 {
 		if err := checkEventfd(fd); err != nil {
@@ -146,20 +147,20 @@ func (w *waiter) Set(fd int, poll bool) error {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	err := errClosed
-	if !w.closed {
-		w.drop()
-		w.poll.Store(fd < 0 && poll)
-		err = nil
-		if fd >= 0 {
-			err = w.watch(fd, kickEvent)
-		}
+	var err error
+	switch {
+	case w.closed:
+		err = errClosed
+	case fd >= 0:
+		err = w.watch(fd, kickEvent)
 	}
 	if err != nil {
 		closeFD(fd)
 		return err
 	}
+	w.drop()
 	w.kick = fd
+	w.poll.Store(fd < 0 && poll)
 	return addEventfd(w.wake)
 }
 

@@ -118,6 +118,31 @@ func TestWaiterLosesNoKickWhileFilesAreSwapped(t *testing.T) {
 	}
 }
 
+// The kernel may refuse to watch one more file (fs.epoll.max_user_watches).
+func TestWaiterKeepsItsKickWhenAnotherCannotBeWatched(t *testing.T) {
+	g := startWaiting(t, nothing)
+	given, peer := bell(t)
+	setKick(t, g.w, given, false)
+	g.settle(t)
+	files := openFiles(t)
+	for _, poll := range []bool{false, true} {
+		other, _ := bell(t)
+		files++ // the peer's
+		epfd := g.w.epfd
+		g.w.epfd = -1
+		err := g.w.Set(other, poll)
+		g.w.epfd = epfd
+		if err == nil || g.w.poll.Load() {
+			t.Fatalf("error %v, by the clock: %v", err, g.w.poll.Load())
+		}
+		if n := openFiles(t); n != files {
+			t.Errorf("%d files open, want %d", n, files)
+		}
+	}
+	_ = addEventfd(peer)
+	eventually(t, "the kick", func() bool { return g.w.kicks.Load() == 1 })
+}
+
 func TestWaiterIsDeafToAFileThatWasReplaced(t *testing.T) {
 	g := startWaiting(t, nothing)
 	given, peer := bell(t)
