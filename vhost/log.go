@@ -6,6 +6,7 @@ import (
 	"math"
 
 	"github.com/vhostd/vhostd/memtable"
+	"github.com/vhostd/vhostd/virtio"
 )
 
 // maxLog bounds the dirty log: one bit a page of 4096 bytes, so this is for
@@ -57,6 +58,18 @@ func (s *Session) mapLog(l LogBase, fds *fdSet) (*memtable.Log, error) {
 		return nil, errors.Join(err, m.Close())
 	}
 	return dirty, nil
+}
+
+// errShortLog ends a session whose guest would be migrated wrong.
+var errShortLog = errors.New("the dirty log is smaller than guest memory: the migration would lose writes")
+
+// shortLog is told of a write that log has no place for. Nobody asks us whether
+// the log is whole, so all that stops the migration is the end of the connection.
+func (s *Session) shortLog(log *memtable.Log) virtio.Unlogged {
+	size := log.Mapping().Size()
+	return func(gpa memtable.GPA, n uint64) {
+		s.Fail(fmt.Errorf("%w (%d bytes, and %d were written at guest address %#x)", errShortLog, size, n, uint64(gpa)))
+	}
 }
 
 // setLogFD takes an eventfd that would tell of changes in the log. No

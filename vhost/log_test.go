@@ -1,6 +1,7 @@
 package vhost
 
 import (
+	"errors"
 	"testing"
 
 	"github.com/vhostd/vhostd/virtio"
@@ -58,5 +59,26 @@ func TestLogThatCannotBeMappedEndsTheConnection(t *testing.T) {
 				t.Error("the session ended without a reason")
 			}
 		})
+	}
+}
+
+// QEMU would resume a guest elsewhere that lacks what was written here.
+func TestAWriteTheLogHasNoPlaceForEndsTheSession(t *testing.T) {
+	noLeaks(t)
+	c, g, ended := running(t, &Server{Device: newFiller(twoRings)})
+	g.filled(t)
+	logs := newGuest(t, 0)
+	// A bit each for the first 32 pages; this guest's are 16 to 19.
+	ok(t, c.SetLogBase(LogBase{Size: 4}, logs.fd))
+	ok(t, c.SetFeatures(virtio.FeatureProtocol|virtio.FeatureVersion1|virtio.FeatureLogAll))
+	g.filled(t)
+	lives(t, c) // the log is not large, but large enough
+
+	high := newGuest(t, 0x1000000)
+	ok(t, c.AddMemReg(high.region, high.fd))
+	high.start(t, c, 1, 0)
+	high.post()
+	if err := dies(t, ended); !errors.Is(err, errShortLog) {
+		t.Errorf("it ended because of: %v", err)
 	}
 }

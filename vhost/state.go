@@ -27,7 +27,7 @@ func (s *Session) view(r *vring) (v *virtio.View, missing error) {
 	}
 	v = &virtio.View{Ring: ring, Features: s.Features(), Mem: s.memory.byGPA, Call: r.call, Enabled: r.enabled}
 	if s.dirty != nil && v.Features.Has(virtio.FeatureLogAll) {
-		v.Log = s.dirty
+		v.Log, v.Unlogged = s.dirty, s.shortLog(s.dirty)
 		v.LogUsed = r.addr.Flags&VringLog != 0
 		v.UsedLog = memtable.GPA(r.addr.Log)
 	}

@@ -25,14 +25,21 @@ func (q *Queue) logBurst(b *Burst, first uint16) {
 func (q *Queue) logSeg(va memtable.VA, n uint64) {
 	gpa, _, ok := q.cur.Mem.Reverse(va)
 	if !ok || !q.cur.Log.Mark(gpa, n) {
-		q.stats.unlogged()
+		q.unlogged(gpa, n)
 	}
 }
 
 // logUsed marks n bytes at an offset into the used ring, at the address that
 // SET_VRING_ADDR gave for the log.
 func (q *Queue) logUsed(offset, n uint64) {
-	if q.cur.Log != nil && !q.cur.Log.Mark(q.cur.UsedLog+memtable.GPA(offset), n) {
-		q.stats.unlogged()
+	if gpa := q.cur.UsedLog + memtable.GPA(offset); q.cur.Log != nil && !q.cur.Log.Mark(gpa, n) {
+		q.unlogged(gpa, n)
+	}
+}
+
+// unlogged counts a write that was not marked, and tells of the first.
+func (q *Queue) unlogged(gpa memtable.GPA, n uint64) {
+	if q.stats.unlogged() && q.cur.Unlogged != nil {
+		q.cur.Unlogged(gpa, n)
 	}
 }

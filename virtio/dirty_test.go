@@ -124,7 +124,7 @@ func TestTheUsedRingIsLoggedWhereItWasAskedFor(t *testing.T) {
 	}
 }
 
-// TestALogThatIsTooShortIsTold: the migration must fail, traffic must not.
+// TestALogThatIsTooShortIsTold: at once, since the migration must fail, and once.
 func TestALogThatIsTooShortIsTold(t *testing.T) {
 	rig := virtiotest.New(t, virtiotest.Options{Log: true})
 	short := memtable.Wrap(make([]byte, 4), memtable.FileID{}, 0, nil)
@@ -134,14 +134,19 @@ func TestALogThatIsTooShortIsTold(t *testing.T) {
 		t.Fatal(err)
 	}
 	view := rig.View
+	var at []memtable.GPA
 	view.Log, view.UsedLog = log, 1<<40
+	view.Unlogged = func(gpa memtable.GPA, n uint64) { at = append(at, gpa) }
 	rig.Queue.Configure(&view)
 	rig.Post(16)
+	rig.Post(16)
 	serve(rig, virtio.Writable)
-	if got := rig.Take(); got.Len != 16 {
-		t.Errorf("%d bytes came back", got.Len)
+	for range 2 {
+		if got := rig.Take(); got.Len != 16 {
+			t.Errorf("%d bytes came back", got.Len)
+		}
 	}
-	if rig.Queue.Stats().Unlogged == 0 {
-		t.Error("nobody is told")
+	if n := rig.Queue.Stats().Unlogged; n < 2 || len(at) != 1 {
+		t.Errorf("%d writes are counted, %d are told: %#x", n, len(at), at)
 	}
 }

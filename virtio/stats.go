@@ -23,7 +23,9 @@ func (c *counters) put(chains int, bytes uint64) {
 
 func (c *counters) called()     { c.calls.Add(1) }
 func (c *counters) suppressed() { c.quiet.Add(1) }
-func (c *counters) unlogged()   { c.lost.Add(1) }
+
+// unlogged counts a write without a place in the log; first: there was none before.
+func (c *counters) unlogged() (first bool) { return c.lost.Add(1) == 1 }
 
 // bad counts a bad chain by its reason, as an Elem has it.
 func (c *counters) bad(reason uint8) {

@@ -10,6 +10,11 @@ type Doorbell interface{ Ring() }
 // ring the next available index in the low 16 bits, the rest zero.
 type Position uint32
 
+// Unlogged hears of a queue's first write, n bytes at gpa, that the dirty log has
+// no place for: what is migrated by that log is not the guest's memory. It is
+// called by the worker, in its section, so it must not block.
+type Unlogged func(gpa memtable.GPA, n uint64)
+
 // View is all that control may change about a queue. It must not be changed
 // once it was configured.
 type View struct {
@@ -17,6 +22,7 @@ type View struct {
 	Features Features
 	Mem      *memtable.Table[memtable.GPA]
 	Log      *memtable.Log // where guest writes are marked; nil: nowhere
+	Unlogged Unlogged      // nil: writes without a place in Log are only counted
 	LogUsed  bool          // writes to the used ring are marked too (VHOST_VRING_F_LOG)
 	UsedLog  memtable.GPA  // log_guest_addr: the used ring's address in the log
 	Call     Doorbell      // nil: the driver is never called
