@@ -17,8 +17,8 @@ type follower struct {
 	turn chan struct{}
 
 	// These are guarded by Arena.mu.
-	known    map[*slot]struct{} // what m may be able to reach
-	stopping bool               // it hears of nothing new
+	known    map[*slot]bool // what m can reach; false: what it is about to be told of
+	stopping bool           // it hears of nothing new
 }
 
 // Follow announces all shared memory to m, and from then on every change, until
@@ -28,7 +28,7 @@ type follower struct {
 // If m does not let go when it is stopped, stop gives the error and can be
 // called again; what m holds is quarantined as it is freed.
 func (a *Arena) Follow(ctx context.Context, m memtable.Mirror) (stop func(context.Context) error, err error) {
-	f := &follower{m: m, turn: make(chan struct{}, 1), known: make(map[*slot]struct{})}
+	f := &follower{m: m, turn: make(chan struct{}, 1), known: make(map[*slot]bool)}
 	f.turn <- struct{}{} // whoever has something to tell comes after us
 	var slots []*slot
 	var e []memtable.Extent
@@ -42,14 +42,15 @@ func (a *Arena) Follow(ctx context.Context, m memtable.Mirror) (stop func(contex
 		slots, e = a.pick(func(s *slot) bool {
 			return s.shared && s.announced && (s.state == arriving || s.state == live)
 		})
+		f.expect(slots)
 	})
 	if err == nil {
 		err = f.arrive(ctx, a, slots, e)
 	}
 	if err != nil {
-		a.locked(func() { a.followers = without(a.followers, f) })
+		a.locked(func() { a.followers, f.stopping = without(a.followers, f), true })
 	}
-	<-f.turn
+	f.give()
 	if err != nil {
 		return nil, err
 	}
@@ -65,13 +66,13 @@ func (a *Arena) stop(ctx context.Context, f *follower) error {
 	var slots []*slot
 	var e []memtable.Extent
 	a.locked(func() {
-		slots, e = a.pick(func(s *slot) bool { _, ok := f.known[s]; return ok })
+		slots, e = a.pick(func(s *slot) bool { return f.known[s] })
 	})
 	err := f.leave(ctx, a, slots, e)
 	if err == nil {
 		a.locked(func() { a.followers = without(a.followers, f) })
 	}
-	<-f.turn
+	f.give()
 	if err != nil {
 		return err
 	}
@@ -84,15 +85,23 @@ func (a *Arena) stop(ctx context.Context, f *follower) error {
 // announce lets the extents of p arrive at all mirrors, in parallel. If one
 // refuses, who has accepted is told by depart.
 func (a *Arena) announce(ctx context.Context, p part) error {
-	return a.each(func() (slots []*slot, e []memtable.Extent) {
-		for i := range p.n {
-			s := &p.c.slots[p.first+i]
+	var all []*follower
+	var slots []*slot
+	var e []memtable.Extent
+	// At once, so that who follows later hears of p from Follow and not here.
+	a.locked(func() {
+		slots, e = p.pointers(), p.extents()
+		for _, s := range slots {
 			s.announced = true
-			slots = append(slots, s)
 		}
-		return slots, p.extents()
-	}, func(f *follower, slots []*slot, e []memtable.Extent) error {
+		all = slices.Clone(a.followers)
+		for _, f := range all {
+			f.expect(slots)
+		}
+	})
+	return inParallel(all, func(f *follower) error {
 		if err := f.take(ctx); err != nil {
+			a.locked(func() { f.forget(slots) })
 			return &RefusedError{By: "a mirror that is busy", Err: err}
 		}
 		defer f.give()
@@ -103,14 +112,21 @@ func (a *Arena) announce(ctx context.Context, p part) error {
 	})
 }
 
-// leave lets all mirrors let go of p.
+// leave lets the mirrors that know some of p let go of it. Others, who may be
+// busy, are not waited for.
 func (a *Arena) leave(ctx context.Context, p part) error {
-	return a.each(func() (slots []*slot, e []memtable.Extent) {
-		for i := range p.n {
-			slots = append(slots, &p.c.slots[p.first+i])
+	var all []*follower
+	var slots []*slot
+	var e []memtable.Extent
+	a.locked(func() {
+		slots, e = p.pointers(), p.extents()
+		for _, f := range a.followers {
+			if f.concerned(slots) {
+				all = append(all, f)
+			}
 		}
-		return slots, p.extents()
-	}, func(f *follower, slots []*slot, e []memtable.Extent) error {
+	})
+	return inParallel(all, func(f *follower) error {
 		if err := f.take(ctx); err != nil {
 			return err
 		}
@@ -119,21 +135,12 @@ func (a *Arena) leave(ctx context.Context, p part) error {
 	})
 }
 
-// each calls do for every mirror there is at the moment, in parallel, about the
-// extents that pick gives. pick is called under mu, so that who follows later
-// sees what it did.
-func (a *Arena) each(pick func() ([]*slot, []memtable.Extent), do func(*follower, []*slot, []memtable.Extent) error) error {
-	var all []*follower
-	var slots []*slot
-	var e []memtable.Extent
-	a.locked(func() {
-		all = slices.Clone(a.followers)
-		slots, e = pick()
-	})
+// inParallel does the same with all mirrors.
+func inParallel(all []*follower, do func(*follower) error) error {
 	errs := make([]error, len(all))
 	var wg sync.WaitGroup
 	for i, f := range all {
-		wg.Go(func() { errs[i] = do(f, slots, e) })
+		wg.Go(func() { errs[i] = do(f) })
 	}
 	wg.Wait()
 	return errors.Join(errs...)
@@ -152,6 +159,16 @@ func (a *Arena) pick(do func(s *slot) bool) (slots []*slot, e []memtable.Extent)
 	return slots, e
 }
 
+// pointers gives the slots of p.
+func (p part) pointers() []*slot {
+	slots := make([]*slot, p.n)
+	for i := range slots {
+		slots[i] = &p.c.slots[p.first+i]
+	}
+	return slots
+}
+
+// take waits for the turn.
 func (f *follower) take(ctx context.Context) error {
 	select {
 	case f.turn <- struct{}{}:
@@ -163,23 +180,46 @@ func (f *follower) take(ctx context.Context) error {
 
 func (f *follower) give() { <-f.turn }
 
-// arrive tells the mirror of new extents, unless it is about to leave. The turn
-// is held.
+// expect, forget and concerned are about what the mirror knows. Arena.mu is held.
+func (f *follower) expect(slots []*slot) {
+	for _, s := range slots {
+		f.known[s] = false
+	}
+}
+
+func (f *follower) forget(slots []*slot) {
+	for _, s := range slots {
+		delete(f.known, s)
+	}
+}
+
+func (f *follower) concerned(slots []*slot) bool {
+	return len(f.known) > 0 && slices.ContainsFunc(slots, func(s *slot) bool { _, ok := f.known[s]; return ok })
+}
+
+// arrive tells the mirror of extents that it expects, unless it has been
+// stopped. The turn is held.
 func (f *follower) arrive(ctx context.Context, a *Arena, slots []*slot, e []memtable.Extent) error {
 	var quiet bool
-	a.locked(func() { quiet = f.stopping || !slices.Contains(a.followers, f) })
+	a.locked(func() {
+		if quiet = f.stopping; quiet {
+			f.forget(slots)
+		}
+	})
 	if quiet || len(e) == 0 {
 		return nil
 	}
-	if err := f.m.Arrive(ctx, e); err != nil {
-		return err
-	}
+	err := f.m.Arrive(ctx, e)
 	a.locked(func() {
+		if err != nil {
+			f.forget(slots)
+			return
+		}
 		for _, s := range slots {
-			f.known[s] = struct{}{}
+			f.known[s] = true
 		}
 	})
-	return nil
+	return err
 }
 
 // leave takes from the mirror those of the extents that it knows. The turn is
@@ -189,7 +229,7 @@ func (f *follower) leave(ctx context.Context, a *Arena, slots []*slot, e []memta
 	var back []memtable.Extent
 	a.locked(func() {
 		for i, s := range slots {
-			if _, ok := f.known[s]; ok {
+			if f.known[s] {
 				known, back = append(known, s), append(back, e[i])
 			}
 		}
@@ -197,13 +237,9 @@ func (f *follower) leave(ctx context.Context, a *Arena, slots []*slot, e []memta
 	if len(back) == 0 {
 		return nil
 	}
-	if err := f.m.Leave(ctx, back); err != nil {
-		return err
+	err := f.m.Leave(ctx, back)
+	if err == nil {
+		a.locked(func() { f.forget(known) })
 	}
-	a.locked(func() {
-		for _, s := range known {
-			delete(f.known, s)
-		}
-	})
-	return nil
+	return err
 }
