@@ -26,8 +26,9 @@ const (
 // An eventfd from a peer can block whoever writes to it: O_NONBLOCK belongs to
 // the open file description, which the peer shares, and the peer can fill the
 // counter. So a worker only leaves a mark, and a goroutine writes. When that
-// hangs, only this doorbell does.
+// hangs, only this doorbell does, and soon its session ends.
 type doorbell struct {
+	bells         *bells
 	pending       atomic.Bool // a ring that no file has been told of
 	wake          chan struct{}
 	rings, writes atomic.Uint64
@@ -39,13 +40,15 @@ type doorbell struct {
 	told   uint64 // marks that the writer took
 	closed bool
 
+	under, suspect atomic.Uint64 // by their told: the write under way (0: none), the one that lasts
+
 	control sync.Mutex // held by Set and Close
 	done    chan struct{}
 }
 
 // newDoorbell makes a doorbell without a file; a ring is kept until one comes.
-func newDoorbell() *doorbell {
-	return &doorbell{wake: make(chan struct{}, 1), gate: make(chan struct{}, 1), fd: -1}
+func newDoorbell(b *bells) *doorbell {
+	return &doorbell{bells: b, wake: make(chan struct{}, 1), gate: make(chan struct{}, 1), fd: -1}
 }
 
 // Ring signals the peer soon. It never blocks, and after Close does nothing.
@@ -178,6 +181,8 @@ func (d *doorbell) take(late <-chan time.Time) bool {
 // run writes what Ring asks for, until Close.
 func (d *doorbell) run() {
 	defer close(d.done)
+	late := d.newLate()
+	defer late.Stop()
 	for range d.wake {
 		d.gate <- struct{}{}
 		if d.closed {
@@ -187,9 +192,7 @@ func (d *doorbell) run() {
 		// Without a file the mark stays, for the file that comes.
 		if d.fd >= 0 && d.pending.Swap(false) {
 			d.told++
-			if addEventfd(d.fd) == nil {
-				d.writes.Add(1)
-			}
+			d.signal(late)
 		}
 		<-d.gate
 	}

@@ -74,7 +74,7 @@ func setBell(t testing.TB, d *doorbell, fd int) {
 func TestDoorbellSignalsThePeer(t *testing.T) {
 	defer goleak.VerifyNone(t)
 	before := openFiles(t)
-	d := newDoorbell()
+	d := newDoorbell(new(bells))
 	given, peer := bell(t)
 	setBell(t, d, given)
 	for range 3 {
@@ -101,7 +101,7 @@ func TestDoorbellSignalsThePeer(t *testing.T) {
 // Completions between SET_VRING_KICK and SET_VRING_CALL are signalled when the
 // file comes, and so are those while the front-end swaps files.
 func TestDoorbellKeepsARingUntilAFileComes(t *testing.T) {
-	d := newDoorbell()
+	d := newDoorbell(new(bells))
 	defer d.Close()
 	d.Ring()
 	for range 3 {
@@ -115,7 +115,7 @@ func TestDoorbellKeepsARingUntilAFileComes(t *testing.T) {
 }
 
 func TestDoorbellSwapsFilesWithoutLosingARing(t *testing.T) {
-	d := newDoorbell()
+	d := newDoorbell(new(bells))
 	defer d.Close()
 	given, peer := bell(t)
 	setBell(t, d, given)
@@ -136,7 +136,7 @@ func TestDoorbellSwapsFilesWithoutLosingARing(t *testing.T) {
 
 // GET_VRING_BASE takes the file away, and after a migration no other comes.
 func TestDoorbellTellsTheOldFileWhatWasRungBefore(t *testing.T) {
-	d := newDoorbell()
+	d := newDoorbell(new(bells))
 	defer d.Close()
 	for range 200 {
 		given, peer := bell(t)
@@ -151,7 +151,7 @@ func TestDoorbellTellsTheOldFileWhatWasRungBefore(t *testing.T) {
 
 func TestDoorbellOutlivesAPeerThatBlocksIt(t *testing.T) {
 	defer goleak.VerifyNone(t)
-	d := newDoorbell()
+	d := newDoorbell(new(bells))
 	given, peer := bell(t)
 	jam(t, peer)
 	setBell(t, d, given)
@@ -179,7 +179,7 @@ func TestDoorbellOutlivesAPeerThatBlocksIt(t *testing.T) {
 // Emptying the counter would not free the writer from a peer that fills it
 // again at once; replacing the file does.
 func TestDoorbellClosesThoughThePeerKeepsTheCounterFull(t *testing.T) {
-	d := newDoorbell()
+	d := newDoorbell(new(bells))
 	given, peer := bell(t)
 	own, err := unix.FcntlInt(uintptr(peer), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {
@@ -223,7 +223,7 @@ func TestDoorbellClosesThoughThePeerKeepsTheCounterFull(t *testing.T) {
 
 func TestDoorbellRefusesFilesThatAreNoEventfds(t *testing.T) {
 	before := openFiles(t)
-	d := newDoorbell()
+	d := newDoorbell(new(bells))
 	defer d.Close()
 	var p [2]int
 	if err := unix.Pipe2(p[:], unix.O_CLOEXEC); err != nil {
@@ -240,7 +240,7 @@ func TestDoorbellRefusesFilesThatAreNoEventfds(t *testing.T) {
 }
 
 func TestDoorbellRingAllocatesNothing(t *testing.T) {
-	d := newDoorbell()
+	d := newDoorbell(new(bells))
 	defer d.Close()
 	given, _ := bell(t)
 	setBell(t, d, given)
@@ -250,7 +250,7 @@ func TestDoorbellRingAllocatesNothing(t *testing.T) {
 }
 
 func BenchmarkDoorbellRing(b *testing.B) {
-	d := newDoorbell()
+	d := newDoorbell(new(bells))
 	defer d.Close()
 	given, _ := bell(b)
 	setBell(b, d, given)
@@ -276,7 +276,7 @@ func TestSetOnABusyMachineIsNotRefused(t *testing.T) {
 	defer wg.Wait()
 	defer close(stop)
 	for range 30 {
-		d := newDoorbell()
+		d := newDoorbell(new(bells))
 		fd, err := newEventfd()
 		if err != nil {
 			t.Fatal(err)

@@ -92,9 +92,10 @@ func (s *Server) newSession(ctx context.Context, cancel context.CancelCauseFunc,
 	if n, ok := s.Device.(Namer); ok {
 		t.name = fmt.Sprintf("%s (%s)", n.Name(), t.peer)
 	}
+	bells := &bells{hung: t.Fail}
 	for i := range spec.Queues {
 		shared := spec.Shared != nil && spec.Shared(i)
-		t.rings = append(t.rings, newVring(virtio.NewQueue(virtio.QueueOptions{Index: i, Shared: shared}), shared))
+		t.rings = append(t.rings, newVring(virtio.NewQueue(virtio.QueueOptions{Index: i, Shared: shared}), shared, bells))
 	}
 	if t.handler, err = s.Device.Open(t); err != nil {
 		return nil, fmt.Errorf("the device does not open: %w", err)

@@ -39,8 +39,8 @@ type vring struct {
 	broken error        // why the worker gave the ring up, until the next start
 }
 
-func newVring(queue *virtio.Queue, shared bool) *vring {
-	return &vring{queue: queue, shared: shared, call: newDoorbell(), err: newDoorbell(), kickFD: -1, callFD: -1, errFD: -1}
+func newVring(queue *virtio.Queue, shared bool, b *bells) *vring {
+	return &vring{queue: queue, shared: shared, call: newDoorbell(b), err: newDoorbell(b), kickFD: -1, callFD: -1, errFD: -1}
 }
 
 // configure publishes v, unless the ring is broken: then nothing brings it

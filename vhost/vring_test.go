@@ -19,7 +19,7 @@ func TestADriverIsCalledForWhatAnEarlierBackEndUsed(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			mem := make([]byte, 3*4096)
 			binary.LittleEndian.PutUint16(mem[2*4096+2:], c.used)
-			r := newVring(virtio.NewQueue(virtio.QueueOptions{}), false)
+			r := newVring(virtio.NewQueue(virtio.QueueOptions{}), false, new(bells))
 			r.base = c.base
 			for range 2 { // what is owed is paid once
 				if err := r.place(virtio.Ring{Size: 8, Desc: mem[:4096], Avail: mem[4096:8192], Used: mem[8192:]}); err != nil {
