@@ -30,6 +30,7 @@ type Arena struct {
 	followers  []*follower
 	validators []*validator
 	watchers   []*watcher
+	stale      []*memtable.Mapping // replaced, and maybe still looked at
 	closed     bool
 }
 
@@ -122,7 +123,7 @@ func (a *Arena) Close() error {
 	for _, p := range kept {
 		err = errors.Join(err, a.depart(ctx, p))
 	}
-	if err != nil {
+	if err = errors.Join(err, a.settle(ctx)); err != nil {
 		a.locked(func() { a.closed = false })
 		return err
 	}

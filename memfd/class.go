@@ -50,6 +50,9 @@ func newClass(k kernel, o *Options, page uint64, node int, huge bool) (*class, e
 	return c, nil
 }
 
+// String is for whoever shows the owner of a memtable.FaultError.
+func (c *class) String() string { return "our own memory in pages of " + bytesText(c.page) }
+
 // part is a run of extents of one class.
 type part struct {
 	c        *class

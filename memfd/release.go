@@ -87,15 +87,11 @@ func (a *Arena) goneFor(ctx context.Context, p part) error {
 	if p.n == 0 {
 		return nil
 	}
-	stale, err := a.unlist(p)
-	if err == nil && a.o.Domain != nil {
-		err = a.o.Domain.Wait(ctx)
-	}
-	if err != nil {
+	if err := a.unlist(p); err != nil {
 		return a.quarantine(p, err)
 	}
-	for _, m := range stale {
-		_ = m.Close() // of wrapped memory: nothing is unmapped
+	if err := a.settle(ctx); err != nil {
+		return a.quarantine(p, err)
 	}
 	if err := a.withdraw(p); err != nil {
 		return a.quarantine(p, err)
@@ -104,15 +100,32 @@ func (a *Arena) goneFor(ctx context.Context, p part) error {
 	return nil
 }
 
+// settle waits until no worker can be inside with what look-ups found before,
+// and closes the mappings that are replaced. They stay if a worker is late.
+func (a *Arena) settle(ctx context.Context) error {
+	var stale []*memtable.Mapping
+	a.locked(func() { stale, a.stale = a.stale, nil })
+	if a.o.Domain != nil {
+		if err := a.o.Domain.Wait(ctx); err != nil {
+			a.locked(func() { a.stale = append(a.stale, stale...) })
+			return err
+		}
+	}
+	for _, m := range stale {
+		_ = m.Close() // of wrapped memory: nothing is unmapped
+	}
+	return nil
+}
+
 // divide says what of p stays for the minimum, the lowest extents, and what may
-// go. What was never mapped goes in any case.
+// go. What look-ups do not find, because it did not come so far, goes anyway.
 func (a *Arena) divide(p part) (stay, gone part) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	n := 0
 	if least := a.o.Minimum[p.c.node]; least > 0 {
 		rest := a.usage[p.c.node].firm() - p.size() // without p
-		for n < p.n && p.c.slots[p.first+n].mapped && rest+uint64(n)*p.c.unit < least {
+		for n < p.n && p.c.slots[p.first+n].listed && rest+uint64(n)*p.c.unit < least {
 			n++
 		}
 	}

@@ -88,27 +88,21 @@ func (a *Arena) list(p part) error {
 			joined = append(joined, next)
 		}
 	}
-	stale, err := a.replace(p.c, remove, joined)
-	if err != nil {
+	if err := a.replace(p.c, remove, joined); err != nil {
 		return err
-	}
-	// The memory of these goes on, in a larger mapping.
-	for _, m := range stale {
-		_ = m.Close()
 	}
 	a.mark(p, func(s *slot) { s.listed = true })
 	return nil
 }
 
-// unlist makes look-ups find p no more. The mappings that it gives are to be
-// closed once no worker can be inside with what it found.
-func (a *Arena) unlist(p part) (stale []*memtable.Mapping, err error) {
+// unlist makes look-ups find p no more.
+func (a *Arena) unlist(p part) error {
 	a.listing.Lock()
 	defer a.listing.Unlock()
 	var old []piece
 	a.locked(func() { old = p.pieces(func(s *slot) bool { return s.listed }) })
 	if len(old) == 0 {
-		return nil, nil
+		return nil
 	}
 	remove := a.regions(p.c, old, 0)
 	var rest []piece
@@ -126,11 +120,11 @@ func (a *Arena) unlist(p part) (stale []*memtable.Mapping, err error) {
 			rest = append(rest, at)
 		}
 	}
-	if stale, err = a.replace(p.c, remove, rest); err != nil {
-		return nil, err
+	if err := a.replace(p.c, remove, rest); err != nil {
+		return err
 	}
 	a.mark(p, func(s *slot) { s.listed = false })
-	return stale, nil
+	return nil
 }
 
 // regions gives the regions of c that have some of the pieces, or that lie so
@@ -155,8 +149,9 @@ func (a *Arena) regions(c *class, pieces []piece, near uint64) (found []memtable
 
 // replace publishes a table with other regions of c. Every piece gets a mapping
 // of its own, so that a fault in it is known to be in memory of this arena, and
-// one in a hole is not: that is a mistake of ours.
-func (a *Arena) replace(c *class, remove []memtable.Region[memtable.IOVA], pieces []piece) ([]*memtable.Mapping, error) {
+// one in a hole is not: that is a mistake of ours. The old mappings are closed
+// by settle.
+func (a *Arena) replace(c *class, remove []memtable.Region[memtable.IOVA], pieces []piece) error {
 	var id memtable.FileID
 	a.locked(func() { id = c.file.id })
 	add := make([]memtable.Region[memtable.IOVA], len(pieces))
@@ -169,12 +164,13 @@ func (a *Arena) replace(c *class, remove []memtable.Region[memtable.IOVA], piece
 		for _, r := range add {
 			_ = r.Mem.Close()
 		}
-		return nil, errors.Join(errors.New("the addresses of new memory collide"), err)
+		return errors.Join(errors.New("the addresses of new memory collide"), err)
 	}
 	a.table.Swap(next)
-	stale := make([]*memtable.Mapping, len(remove))
-	for i, r := range remove {
-		stale[i] = r.Mem
-	}
-	return stale, nil
+	a.locked(func() {
+		for _, r := range remove {
+			a.stale = append(a.stale, r.Mem)
+		}
+	})
+	return nil
 }
