@@ -260,21 +260,16 @@ func BenchmarkDoorbellRing(b *testing.B) {
 }
 
 func TestSetOnABusyMachineIsNotRefused(t *testing.T) {
-	stop := make(chan struct{})
+	var stop atomic.Bool
 	var wg sync.WaitGroup
 	for range 64 { // so that Set's timer is late whenever it is looked at
 		wg.Go(func() {
-			for {
-				select {
-				case <-stop:
-					return
-				default:
-				}
+			for !stop.Load() {
 			}
 		})
 	}
 	defer wg.Wait()
-	defer close(stop)
+	defer stop.Store(true)
 	for range 30 {
 		d := newDoorbell(new(bells))
 		fd, err := newEventfd()

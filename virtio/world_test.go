@@ -32,7 +32,7 @@ type world struct {
 	armed             bool   // flags: kicks are wanted
 	event             uint16 // EVENT_IDX: the index behind which a kick is wanted
 	chains, bytes     uint64 // put
-	bad               uint64 // taken and bad
+	bad               uint64 // put and bad
 	serial            byte   // of what the device writes
 }
 
