@@ -2,6 +2,7 @@ package vhost
 
 import (
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
