@@ -195,7 +195,7 @@ func (h *fuzzHandler) Serve(q *virtio.Queue) error {
 		if sum&1 == 0 {
 			c.Done(room)
 		}
-		if n++; n == 5 {
+		if n++; n == 3 {
 			break // what is left is seen again at once
 		}
 	}

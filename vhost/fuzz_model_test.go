@@ -34,6 +34,8 @@ type modelRing struct {
 	next                    uint16 // the next available index
 	kick                    int    // file; -1: the clock
 	suspect                 bool   // the driver wrote what breaks it
+	ran                     bool   // since the start it had memory
+	owed                    bool   // it must be looked at: it was kicked, or has begun
 
 	seen   bool // since the start the ring was where it is now, and used.idx so
 	at     area
@@ -265,6 +267,15 @@ func (m *model) marked(bits []byte, a area, gpa uint64) error {
 	return nil
 }
 
+// settle notes which rings run now.
+func (m *model) settle() {
+	for i := range m.rings {
+		r := &m.rings[i]
+		_, _, _, ok := m.placed(r)
+		r.ran = r.ran || ok
+	}
+}
+
 // after holds what came back against what was available.
 func (m *model) after() error {
 	for i := range m.rings {
@@ -281,7 +292,7 @@ func (m *model) after() error {
 			at := used.from + 4 + 8*(int(r.used16+k)%r.size)
 			elem := m.w.mem[used.file].view[at:]
 			id, length := binary.LittleEndian.Uint32(elem), binary.LittleEndian.Uint32(elem[4:])
-			if want := r.heads[k]; id != uint32(want.head) || uint64(length) > want.room {
+			if want := r.heads[k]; id != uint32(want.head) || int(id) >= r.size || uint64(length) > want.room {
 				return fmt.Errorf("ring %d: head %d came back with %d bytes, it was %d with room for %d", i, id, length, want.head, want.room)
 			}
 		}

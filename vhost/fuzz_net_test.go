@@ -66,6 +66,9 @@ func (h *fuzzNet) forward(q *virtio.Queue, frame []byte) {
 		return
 	}
 	h.d.chainsTaken()
+	if frame[0]&7 == 7 {
+		return // the end of the stay gives back what was taken
+	}
 	to.Untake(rx, 1)
 	if e := &rx.Elem[0]; e.Segs > 0 {
 		for k := range int(e.Segs) {

@@ -151,7 +151,7 @@ func (m *model) stopped(s, reply *sent) error {
 		return fmt.Errorf("ring %d stopped at %d, but it had given back all before %d", reply.u32(0), reply.u32(4), r.next)
 	}
 	r.next = uint16(reply.u32(4))
-	r.started, r.suspect = false, false
+	r.started, r.suspect, r.ran = false, false, false
 	return nil
 }
 

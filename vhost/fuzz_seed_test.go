@@ -182,6 +182,8 @@ func lifeSeeds(kind byte) []*script {
 	begun().say(NetSetMTU, U64(1500)).say(SendRARP, U64(0x1234)).do(stepInfo).enable(1, 0).traffic()
 	begun().say(SetVringKick, VringFD{1, true}).traffic().say(SetVringCall, VringFD{1, true}).call(1).kick(1).traffic()
 	begun().do(stepReconnect).hypervisor().traffic()
+	// A kick that goes to the old file is not lost.
+	begun().do(stepPost, 1, 1, 40, 0, stepKick, 1).say(SetVringKick, VringFD{Index: 1}, fileErr).do(stepTurn)
 	return all
 }
 
@@ -195,6 +197,10 @@ func badSeeds(kind byte) []*script {
 	}
 	begun().do(stepResize, fileRAM, 0).traffic().do(stepReconnect, stepHello, 0)
 	begun().do(stepResize, fileRAM, 4, stepPost, 1, 1, 40, 0, stepServe, 1, stepInfo)
+	r := MemRegion{0, guestPage, fuzzUVA + fuzzHigh<<2, 0}
+	begun().say(AddMemReg, SingleRegion(r), fileMore).say(RemMemReg, SingleRegion(r)).traffic() // as the first, but smaller
+	begun().num(1).base(1, 7).say(SetFeatures, U64(featureInOrder|featureVersion1|featureProtocol)).traffic()
+	all = append(all, newScript(kind).say(SetFeatures, U64(1<<34)).do(stepHello, 1).say(SetFeatures, U64(1<<34|featureVersion1)))
 	begun().do(stepIndex, 1, 200, stepServe, 1).stop(1).kick(1)
 	begun().do(stepPost, 0xf1, 9, 9, 0, 99, stepServe, 1)
 	begun().do(stepPoke, fileRAM, 0x14, 2, 1, 7, 0, stepServe, 1, stepTurn)

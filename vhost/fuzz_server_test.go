@@ -52,6 +52,7 @@ const (
 	stepInfo
 	stepHello
 	stepStart
+	stepKick
 	steps
 )
 
@@ -74,16 +75,19 @@ func (p *play) step(kind byte) {
 	case stepTable:
 		p.table(int(in.byte()))
 	case stepServe:
-		p.serve(int(in.byte() % 4))
+		p.kick(int(in.byte() % 4))
+		p.turn()
+	case stepKick:
+		p.kick(int(in.byte() % 4))
 	case stepTurn:
 		p.turn()
 	case stepPoke:
 		file, off := int(in.byte()%memories), int(in.byte())<<8|int(in.byte())
 		p.w.write(file, off, in.bytes(int(in.byte()%8)+1))
 	case stepIndex:
-		i := int(in.byte() % 4)
+		i, idx := in.byte()%4, uint16(in.wild())
 		if _, avail, _, ok := p.m.placed(&p.m.rings[i]); ok {
-			p.w.put16(avail.file, avail.from+2, uint16(in.wild()))
+			p.w.put16(avail.file, avail.from+2, idx)
 		}
 	case stepResize:
 		p.w.resize(int(in.byte()%memories), int(in.byte()%9))
@@ -115,6 +119,14 @@ func (p *play) step(kind byte) {
 // post writes a chain into the table of a ring and makes it available.
 func (p *play) post(how int) {
 	i := how % 4
+	var descs [][]byte
+	for range how>>2&3 + 1 {
+		descs = append(descs, p.descriptor(i))
+	}
+	lie := -1 // the same head again, or one that is not there
+	if how>>4 == 15 {
+		lie = int(p.in.byte())
+	}
 	r := &p.m.rings[i]
 	desc, avail, _, ok := p.m.placed(r)
 	if !ok {
@@ -122,25 +134,24 @@ func (p *play) post(how int) {
 	}
 	idx := p.w.u16(avail.file, avail.from+2)
 	head := int(idx) % r.size
-	for n, links := head, how>>2&3; ; n++ {
-		d := p.descriptor(i)
-		if links > 0 && n+1 < r.size {
-			links--
-			binary.LittleEndian.PutUint16(d[12:], binary.LittleEndian.Uint16(d[12:])|1)
-			binary.LittleEndian.PutUint16(d[14:], uint16(n+1))
-		} else {
-			links = -1
+	descs = descs[:min(len(descs), r.size-head)]
+	for k, d := range descs {
+		if k+1 < len(descs) {
+			link(d, head+k+1)
 		}
-		p.w.write(desc.file, desc.from+16*n, d)
-		if links < 0 {
-			break
-		}
+		p.w.write(desc.file, desc.from+16*(head+k), d)
 	}
-	if how>>4 == 15 { // the same head again, or one that is not there
-		head = int(p.in.byte())
+	if lie >= 0 {
+		head = lie
 	}
 	p.w.put16(avail.file, avail.from+4+2*(int(idx)%r.size), uint16(head))
 	p.w.put16(avail.file, avail.from+2, idx+1)
+}
+
+// link makes d go on at next.
+func link(d []byte, next int) {
+	binary.LittleEndian.PutUint16(d[12:], binary.LittleEndian.Uint16(d[12:])|1)
+	binary.LittleEndian.PutUint16(d[14:], uint16(next))
 }
 
 // descriptor reads one from the tape. Most lie in a page of buffers.
@@ -182,8 +193,7 @@ func (p *play) descriptor(ring int) []byte {
 func (p *play) table(slot int) {
 	d := p.descriptor(slot >> 6)
 	if next := p.in.byte(); next&1 != 0 {
-		binary.LittleEndian.PutUint16(d[12:], binary.LittleEndian.Uint16(d[12:])|1)
-		binary.LittleEndian.PutUint16(d[14:], uint16(next>>1))
+		link(d, int(next>>1))
 	}
 	p.w.write(fileRAM, 6*guestPage+slot%16*16, d)
 }

@@ -21,6 +21,9 @@ func (m *model) accepted(s *sent) error {
 	}
 	switch r := Request(s.request); r {
 	case SetFeatures:
+		if err := m.mayAgree(s.u64()); err != nil {
+			return err
+		}
 		m.features = s.u64()
 		if m.features&featureProtocol == 0 {
 			for i := range m.rings {
@@ -57,12 +60,32 @@ func (m *model) accepted(s *sent) error {
 	return nil
 }
 
+// mayAgree says why features must not have been taken: the device has not
+// offered them, or a ring runs with others.
+func (m *model) mayAgree(f uint64) error {
+	offered := uint64(fuzzFeatures)
+	if m.net {
+		offered |= fuzzNetFeatures
+	}
+	if f&^offered != 0 {
+		return fmt.Errorf("features %#x were taken, %#x were offered", f, offered)
+	}
+	running := slices.ContainsFunc(m.rings[:], func(r modelRing) bool { return r.ran })
+	if running && (f^m.features)&^featureLogAll != 0 {
+		return fmt.Errorf("features %#x were taken while a ring runs with %#x", f, m.features)
+	}
+	return nil
+}
+
 // ring follows what is said of a ring.
 func (m *model) ring(request Request, s *sent) error {
 	if s.u32(0) >= uint32(len(m.rings)) {
 		return fmt.Errorf("%v took ring %d", request, s.u32(0))
 	}
 	r := &m.rings[s.u32(0)]
+	if r.ran && (request == SetVringNum || request == SetVringBase) {
+		return fmt.Errorf("%v was taken for ring %d, which runs", request, s.u32(0))
+	}
 	switch request {
 	case SetVringNum:
 		if n := s.u32(4); n == 0 || n > 32768 || n&(n-1) != 0 {
@@ -73,10 +96,14 @@ func (m *model) ring(request Request, s *sent) error {
 		r.next = uint16(s.u32(4))
 	case SetVringEnable:
 		r.enabled = s.u32(4) == 1
+		r.owed = r.started
 	case SetVringAddr:
 		var a VringAddr
 		if err := a.UnmarshalBinary(s.payload); err != nil {
 			return fmt.Errorf("SET_VRING_ADDR was taken: %w", err)
+		}
+		if r.ran && (r.descAt != uint64(a.Desc) || r.availAt != uint64(a.Avail) || r.usedAt != uint64(a.Used)) {
+			return fmt.Errorf("ring %d was moved while it ran", a.Index)
 		}
 		r.located, r.flags = true, a.Flags
 		r.descAt, r.availAt, r.usedAt = uint64(a.Desc), uint64(a.Avail), uint64(a.Used)
@@ -96,9 +123,9 @@ func (m *model) start(s *sent) error {
 	}
 	r := &m.rings[i]
 	if !r.started {
-		r.started, r.seen = true, false
+		r.started, r.seen, r.ran = true, false, false
 	}
-	r.kick = file
+	r.kick, r.owed = file, true
 	return nil
 }
 
