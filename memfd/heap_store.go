@@ -1,0 +1,258 @@
+package memfd
+
+import (
+	"context"
+	"fmt"
+	"math/bits"
+	"sync"
+	"time"
+
+	"github.com/vhostd/vhostd/memtable"
+)
+
+// supply is what the users need of an arena.
+type supply interface {
+	grow(ctx context.Context, g growth) (*block, error)
+	release(ctx context.Context, va memtable.VA, size uint64) error
+	iova(va memtable.VA) (addr memtable.IOVA, n uint64, ok bool)
+	shapes(page uint64, node int) []shape
+}
+
+// shape is what memory may be had.
+type shape struct{ page, extent uint64 } // bytes
+
+// shapes tells what grow would choose from, in order of preference.
+func (a *Arena) shapes(page uint64, node int) (all []shape) {
+	for _, c := range a.classes {
+		if (page == 0 || page == c.page) && (node == AnyNode || node == c.node) {
+			all = append(all, shape{c.page, c.unit})
+		}
+	}
+	return all
+}
+
+// store lends memory of any size, and takes extents from the supply and gives
+// them back as it needs them. It is what heaps and zones are made of.
+type store struct {
+	from   supply
+	owner  string // for people
+	shared bool
+	flat   bool // what is lent is contiguous for devices
+	linger linger
+
+	// turn is held by who grows the store, over the supply's mirrors. Who
+	// waits for it is served in order, and the memory it brings goes to who
+	// asked for it first; others allocate what is vacant meanwhile.
+	turn chan struct{}
+
+	mu       sync.Mutex
+	chunks   chunks
+	closed   bool
+	grown    uint64 // bytes
+	returned uint64
+}
+
+func newStore(from supply, owner string, shared, flat bool, wait time.Duration) *store {
+	s := &store{from: from, owner: owner, shared: shared, flat: flat, turn: make(chan struct{}, 1)}
+	s.linger.init(wait, s.sweep)
+	return s
+}
+
+// loan is memory that a store lent.
+type loan struct {
+	va    memtable.VA
+	iova  uint64
+	size  uint64
+	dirty uint64 // bytes from va on that may not be zero
+	token uint64 // number of the chunk, and how often it was lent
+}
+
+// loan describes chunk i. mu is held.
+func (s *store) loan(i uint32) loan {
+	c := &s.chunks.all[i]
+	return loan{s.chunks.va(c.kind, c.addr), c.iova, c.size, c.dirty, uint64(c.gen)<<32 | uint64(i)}
+}
+
+// clear makes the memory zero. A peer that has the file may have taken its pages
+// away, and then there may be no other ones: that is an error, not a crash.
+func (l *loan) clear() error {
+	if l.dirty == 0 {
+		return nil
+	}
+	return memtable.Guard(func() error { clear(l.va.Bytes(l.dirty)); return nil })
+}
+
+// most is more than any address space has: sums of a few such sizes and
+// addresses do not wrap.
+const most = 1 << 56
+
+// check tests and rounds what was asked for.
+func (r *request) check() error {
+	r.align = max(r.align, quantum)
+	switch {
+	case r.size == 0 || r.size > most:
+		return fmt.Errorf("%d bytes: %w", r.size, ErrSize)
+	case r.align > most || r.align&(r.align-1) != 0:
+		return fmt.Errorf("alignment %d: %w: use a power of two", r.align, ErrSize)
+	}
+	r.size = up(r.size, quantum)
+	if r.bound != 0 && (r.bound > most || r.bound&(r.bound-1) != 0 || r.bound < r.size) {
+		return fmt.Errorf("bound %d for %d bytes: %w: use a power of two that is not less than the size", r.bound, r.size, ErrSize)
+	}
+	return nil
+}
+
+// take lends memory for a request that was checked, and grows the store if it
+// has to.
+func (s *store) take(ctx context.Context, r request) (loan, error) {
+	if l, ok, err := s.try(&r); ok || err != nil {
+		return l, err
+	}
+	select {
+	case s.turn <- struct{}{}:
+	case <-ctx.Done():
+		return loan{}, fmt.Errorf("waiting for %s to grow: %w", s.owner, ctx.Err())
+	}
+	defer func() { <-s.turn }()
+	if l, ok, err := s.try(&r); ok || err != nil { // whoever was before us may have brought enough
+		return l, err
+	}
+	b, err := s.from.grow(ctx, growth{owner: s.owner, size: r.size + s.slack(&r), page: r.page, node: r.node,
+		shared: s.shared, contiguous: s.flat})
+	if err != nil {
+		return loan{}, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.chunks.add(b, s.flat)
+	s.grown += b.Size
+	if b.Size-r.size >= b.Extent {
+		s.linger.arm() // some of it is not needed after all
+	}
+	i := s.chunks.take(&r)
+	if i == 0 {
+		return loan{}, fmt.Errorf("%s: new memory of %s does not serve %+v", s.owner, bytesText(b.Size), r)
+	}
+	return s.loan(i), nil
+}
+
+// try lends what there is.
+func (s *store) try(r *request) (l loan, ok bool, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return l, false, fmt.Errorf("%s: %w", s.owner, ErrClosed)
+	}
+	i := s.chunks.take(r)
+	if i == 0 {
+		return l, false, nil
+	}
+	return s.loan(i), true, nil
+}
+
+// slack is how much more than its size is asked for, so that r has room in it
+// wherever it comes to lie. Blocks lie on a border of extents, so most need none.
+func (s *store) slack(r *request) uint64 {
+	need := r.align
+	if r.bound != 0 {
+		// What lies on a multiple of the next power of two crosses none.
+		need = max(need, 1<<bits.Len64(r.size-1))
+	}
+	slack := uint64(0)
+	for _, sh := range s.from.shapes(r.page, r.node) {
+		if need > sh.extent {
+			slack = max(slack, need-sh.extent)
+		}
+	}
+	return slack
+}
+
+// chunk finds the chunk that was lent as va with a token. mu is held.
+func (s *store) chunk(va memtable.VA, token uint64) (i uint32, err error) {
+	i = uint32(token)
+	at := numberOf(va)
+	if i != 0 && uint64(i) < uint64(len(s.chunks.all)) {
+		if c := &s.chunks.all[i]; c.mood == lent && c.gen == uint32(token>>32) && c.addr == at {
+			return i, nil
+		}
+	}
+	// Only to say what is wrong.
+	if n := s.chunks.place(at); n > 0 && at-s.chunks.spans[n-1].addr < s.chunks.spans[n-1].size {
+		return 0, fmt.Errorf("%s: %v: %w, or its address or token was changed", s.owner, va, ErrFreed)
+	}
+	return 0, fmt.Errorf("%s: %v: %w", s.owner, va, ErrForeign)
+}
+
+// give takes back what was lent.
+func (s *store) give(va memtable.VA, token uint64) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	i, err := s.chunk(va, token)
+	if err != nil {
+		return err
+	}
+	if s.chunks.give(i) {
+		s.linger.arm()
+	}
+	return nil
+}
+
+// resize changes the size of what was lent, where it is; ok is false if it would
+// have to move.
+func (s *store) resize(va memtable.VA, token uint64, size uint64) (l loan, ok bool, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	i, err := s.chunk(va, token)
+	if err != nil {
+		return l, false, err
+	}
+	ok, extents := s.chunks.resize(i, size)
+	if extents {
+		s.linger.arm()
+	}
+	return s.loan(i), ok, nil
+}
+
+// sweep gives back the extents that were vacant for long. more tells that
+// others will be.
+func (s *store) sweep() (more bool) {
+	s.mu.Lock()
+	out, more := s.chunks.sweep(false)
+	s.mu.Unlock()
+	// Memory that cannot be taken back is quarantined, and shown in the layout
+	// of the arena. It is not ours any more either way.
+	_ = s.release(out)
+	return more
+}
+
+// release gives extents back that are not in the chunks any more.
+func (s *store) release(out []extents) (err error) {
+	for _, e := range out {
+		if fail := s.from.release(context.Background(), e.va, e.size); fail != nil && err == nil {
+			err = fail
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, e := range out {
+		s.returned += e.size
+	}
+	return err
+}
+
+// close gives everything back; closed is false, and nothing has happened, while
+// something is lent.
+func (s *store) close() (closed bool, err error) {
+	s.turn <- struct{}{}
+	defer func() { <-s.turn }()
+	s.mu.Lock()
+	if n := s.chunks.lent; n > 0 {
+		defer s.mu.Unlock()
+		return false, fmt.Errorf("%s: %d allocations of %s: %w", s.owner, n, bytesText(s.chunks.used), ErrBusy)
+	}
+	s.closed = true
+	out, _ := s.chunks.sweep(true)
+	s.mu.Unlock()
+	s.linger.stop()
+	return true, s.release(out)
+}
