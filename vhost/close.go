@@ -16,7 +16,7 @@ func (s *Session) leave() error {
 	ctx, cancel := context.WithTimeout(context.Background(), s.timeout)
 	defer cancel()
 	for _, r := range s.rings {
-		r.started = false
+		r.halt()
 		r.configure(nil)
 	}
 	var err error

@@ -132,7 +132,7 @@ func (s *Session) snapshot() (Info, *memory) {
 func (r *vring) info() RingInfo {
 	i := RingInfo{
 		Index: r.queue.Index(), Size: r.size,
-		Started: r.started, Enabled: r.enabled, Polled: r.polled,
+		Started: r.started(), Enabled: r.enabled, Polled: r.job != nil && r.kickFD < 0,
 		KickFD: r.kickFD, CallFD: r.callFD, ErrFD: r.errFD,
 		Desc: r.addr.Desc, Avail: r.addr.Avail, Used: r.addr.Used, Kicks: r.kicks,
 	}

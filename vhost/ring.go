@@ -36,7 +36,7 @@ func (s *Session) setVringNum(m *message) (payload, error) {
 		return nil, err
 	case n == 0 || n > s.spec.queueMax() || n&(n-1) != 0:
 		return nil, fmt.Errorf("ring of %d descriptors: it must be a power of two up to %d", n, s.spec.queueMax())
-	case r.started && r.placed:
+	case r.phase == ringRunning:
 		return nil, errRunning
 	}
 	r.size = uint16(n)
@@ -50,7 +50,7 @@ func (s *Session) setVringBase(m *message) (payload, error) {
 		return nil, err
 	case n > math.MaxUint16:
 		return nil, fmt.Errorf("base %#x: the index of a split ring has 16 bits", n)
-	case r.started && r.placed:
+	case r.phase == ringRunning:
 		return nil, errRunning
 	}
 	r.base = virtio.Position(n)
@@ -73,7 +73,7 @@ func (s *Session) setVringAddr(m *message) (payload, error) {
 		return nil, fmt.Errorf("ring %d: descriptor table %#x, available ring %#x, used ring %#x: they must be multiples of 16, 2 and 4",
 			a.Index, uint64(a.Desc), uint64(a.Avail), uint64(a.Used))
 	}
-	if r.started && r.placed && (a.Desc != r.addr.Desc || a.Avail != r.addr.Avail || a.Used != r.addr.Used) {
+	if r.phase == ringRunning && (a.Desc != r.addr.Desc || a.Avail != r.addr.Avail || a.Used != r.addr.Used) {
 		return nil, errRunning
 	}
 	r.addr, r.located = a, true
@@ -117,8 +117,7 @@ func (s *Session) setVringKick(m *message) (payload, error) {
 	if err != nil {
 		return nil, err
 	}
-	polled := fd < 0
-	if r.started {
+	if r.started() {
 		err = s.rekick(r, fd)
 	} else {
 		err = s.start(r, fd)
@@ -126,7 +125,7 @@ func (s *Session) setVringKick(m *message) (payload, error) {
 	if err != nil {
 		return nil, err
 	}
-	r.kickFD, r.polled = fd, polled
+	r.kickFD = fd
 	if r.shared {
 		r.kickFD = -1
 	}

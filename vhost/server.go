@@ -22,7 +22,7 @@ type Server struct {
 	Device  Device
 	Runner  Runner        // nil: Events with a domain for each session
 	Log     *slog.Logger  // nil: silent; no peer can flood it
-	Timeout time.Duration // for half a message, a wait for workers, a reply not taken; 0: 10 s
+	Timeout time.Duration // for half a message, a worker in Serve, a reply not taken; 0: 10 s
 	Hooks   Hooks
 
 	once  sync.Once

@@ -14,7 +14,7 @@ import (
 // has said. nil: nothing, and missing says why when the ring is started.
 func (s *Session) view(r *vring) (v *virtio.View, missing error) {
 	switch {
-	case !r.started:
+	case !r.started():
 		return nil, nil
 	case r.size == 0:
 		return nil, errors.New("no SET_VRING_NUM came for it")
@@ -50,7 +50,7 @@ func (s *Session) apply() error {
 		if sameView(old, v) {
 			continue
 		}
-		if v != nil && !r.placed {
+		if v != nil && r.phase != ringRunning {
 			if err := r.place(v.Ring); err != nil {
 				return fatal(err)
 			}
@@ -131,7 +131,7 @@ func (s *Session) start(r *vring, fd int) error {
 	if err != nil {
 		return err
 	}
-	r.started, r.placed, r.missing = true, false, nil
+	r.phase, r.missing = ringWaiting, nil
 	r.heal() // maybe broken while it was stopped
 	if err := s.apply(); err != nil {
 		if job != nil {
@@ -180,7 +180,7 @@ func (s *Session) attach(r *vring, job *Job) error {
 // changes nothing.
 func (s *Session) stop(rings ...*vring) error {
 	for _, r := range rings {
-		r.started = false
+		r.halt()
 	}
 	if err := s.apply(); err != nil {
 		return err
@@ -189,9 +189,9 @@ func (s *Session) stop(rings ...*vring) error {
 		if err := s.detach(s.ctx, r); err != nil {
 			return fatal(err)
 		}
-		r.base, r.placed = r.position(), false
+		r.base, r.phase = r.position(), ringStopped
 		r.heal()
-		r.kickFD, r.polled = -1, false
+		r.kickFD = -1
 	}
 	return nil
 }
@@ -218,7 +218,7 @@ func (s *Session) detach(ctx context.Context, r *vring) (err error) {
 // running says whether any ring has been used since it was started.
 func (s *Session) running() bool {
 	for _, r := range s.rings {
-		if r.started && r.placed {
+		if r.phase == ringRunning {
 			return true
 		}
 	}
@@ -229,7 +229,7 @@ func (s *Session) running() bool {
 // front-end but replies (vhost-user, "Suspended device state").
 func (s *Session) suspended() bool {
 	for _, r := range s.rings {
-		if r.started {
+		if r.started() {
 			return false
 		}
 	}

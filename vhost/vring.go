@@ -19,18 +19,16 @@ type vring struct {
 	located bool            // addr came
 	base    virtio.Position // SET_VRING_BASE, and after a stop where the queue was
 
-	started bool  // SET_VRING_KICK … GET_VRING_BASE
-	placed  bool  // since the start the queue had a view: its position counts, not base
+	phase   phase
 	enabled bool  // SET_VRING_ENABLE
-	polled  bool  // SET_VRING_KICK without a file
-	settled bool  // it was placed before in this session: no call is owed from before
+	owed    bool  // the driver may wait for a call from before this session
 	told    bool  // the handler heard of a view, and of no stop since
 	missing error // why a started ring has no memory; nil: it has
 
 	job       *Job   // from start to stop, unless shared
 	kicks     uint64 // of the jobs before
 	call, err *doorbell
-	kickFD    int // -1: none. For Info: job, call and err own the files
+	kickFD    int // -1: none, a job's ring is polled. For Info: job, call and err own the files
 	callFD    int
 	errFD     int
 
@@ -39,8 +37,31 @@ type vring struct {
 	broken error        // why the worker gave the ring up, until the next start
 }
 
+// phase is where a ring is between its start and its stop.
+type phase uint8
+
+const (
+	ringStopped  phase = iota // before SET_VRING_KICK, after GET_VRING_BASE
+	ringWaiting               // started, and has had no memory yet: it will begin at base
+	ringRunning               // placed: its position is the queue's, base is of the past
+	ringStopping              // its view is taken away, workers may still be inside
+)
+
+// started says whether the ring is between SET_VRING_KICK and GET_VRING_BASE.
+func (r *vring) started() bool { return r.phase == ringWaiting || r.phase == ringRunning }
+
+// halt begins the stop of a ring that is started.
+func (r *vring) halt() {
+	switch r.phase {
+	case ringWaiting:
+		r.phase = ringStopped
+	case ringRunning:
+		r.phase = ringStopping
+	}
+}
+
 func newVring(queue *virtio.Queue, shared bool, b *bells) *vring {
-	return &vring{queue: queue, shared: shared, call: newDoorbell(b), err: newDoorbell(b), kickFD: -1, callFD: -1, errFD: -1}
+	return &vring{queue: queue, shared: shared, owed: true, call: newDoorbell(b), err: newDoorbell(b), kickFD: -1, callFD: -1, errFD: -1}
 }
 
 // configure publishes v, unless the ring is broken: then nothing brings it
@@ -95,20 +116,20 @@ func (r *vring) place(ring virtio.Ring) error {
 		return err
 	}
 	r.queue.SetPosition(r.base, used)
-	r.placed = true
+	r.phase = ringRunning
 	// The back-end that was here before this session may have died between
 	// showing what it used and calling. The driver waits for that call, and with
 	// EVENT_IDX no later chain would bring it. One too many does no harm.
-	if !r.settled && (used != 0 || r.base != 0) {
+	if r.owed && (used != 0 || r.base != 0) {
 		r.call.Ring()
 	}
-	r.settled = true
+	r.owed = false
 	return nil
 }
 
-// position is the answer to GET_VRING_BASE for a stopped ring.
+// position is where the ring goes on. It is exact when no worker is inside.
 func (r *vring) position() virtio.Position {
-	if r.placed {
+	if r.phase == ringRunning || r.phase == ringStopping {
 		return r.queue.Position()
 	}
 	return r.base
@@ -119,7 +140,8 @@ func (r *vring) forget() {
 	r.size, r.addr, r.located, r.base = 0, VringAddr{}, false, 0
 }
 
-// sameView says whether two views are the same to a worker.
+// sameView says whether two views of a ring are the same to a worker. Call is
+// the ring's doorbell for its life, and Unlogged goes with Log.
 func sameView(a, b *virtio.View) bool {
 	if a == nil || b == nil {
 		return a == b

@@ -26,7 +26,7 @@ var faults = []fault{
 	{
 		rule: 20, what: "a ring begins anew when LOG_ALL is switched",
 		file: "vhost/state.go", test: "TestLogAllSwitchesWhileRingsRun",
-		old: "if v != nil && !r.placed {", new: "if v != nil && (!r.placed || old != nil && old.Features != v.Features) {",
+		old: "if v != nil && r.phase != ringRunning {", new: "if v != nil && (r.phase != ringRunning || old != nil && old.Features != v.Features) {",
 	},
 	{
 		rule: 21, what: "rings wait for SET_VRING_ENABLE without PROTOCOL_FEATURES",
@@ -51,7 +51,7 @@ var faults = []fault{
 	{
 		rule: 33, what: "a ring begins anew when its memory is mapped anew",
 		file: "vhost/state.go", test: "TestTableIsReplacedUnderRunningRings",
-		old: "if v != nil && !r.placed {", new: "if v != nil && (!r.placed || old != nil && &old.Ring.Desc[0] != &v.Ring.Desc[0]) {",
+		old: "if v != nil && r.phase != ringRunning {", new: "if v != nil && (r.phase != ringRunning || old != nil && &old.Ring.Desc[0] != &v.Ring.Desc[0]) {",
 	},
 	{
 		rule: 35, what: "a region that is there already is refused",
@@ -91,7 +91,7 @@ var faults = []fault{
 	{
 		rule: 56, what: "a ring begins anew when its log flag changes",
 		file: "vhost/ring.go", test: "TestLogFlagOfARunningRingMovesNoIndex",
-		old: "r.addr, r.located = a, true", new: "r.addr, r.located, r.placed = a, true, r.placed && a.Flags == r.addr.Flags",
+		old: "r.addr, r.located = a, true", new: "if r.phase == ringRunning && a.Flags != r.addr.Flags {\n\t\tr.phase = ringWaiting\n\t}\n\tr.addr, r.located = a, true",
 	},
 	{
 		rule: 57, what: "a ring that starts waits for its first kick",
@@ -132,7 +132,7 @@ var faults = []fault{
 	{
 		rule: 77, what: "SET_STATUS 0 forgets where rings are",
 		file: "vhost/features.go", test: "TestStatusZeroBeforeTheStopLosesNoBase",
-		old: "s.status = uint8(u)\n", new: "s.status = uint8(u)\n\tfor _, r := range s.rings {\n\t\tr.placed = r.placed && u != 0\n\t}\n",
+		old: "s.status = uint8(u)\n", new: "s.status = uint8(u)\n\tfor _, r := range s.rings {\n\t\tif u == 0 && r.phase == ringRunning {\n\t\t\tr.phase = ringWaiting\n\t\t}\n\t}\n",
 	},
 	{
 		rule: 86, what: "SET_LOG_BASE is answered only when asked to",
@@ -162,7 +162,7 @@ var faults = []fault{
 	{
 		rule: 108, what: "rings wait for DRIVER_OK",
 		file: "vhost/state.go", test: "TestRingsRunWithoutDriverOK",
-		old: "case !r.started:\n", new: "case !r.started || s.status != 0 && s.status&4 == 0:\n",
+		old: "case !r.started():\n", new: "case !r.started() || s.status != 0 && s.status&4 == 0:\n",
 	},
 	{
 		rule: 109, what: "RESET_DEVICE forgets the call files",
