@@ -34,6 +34,11 @@ type Arena struct {
 	closed     bool
 }
 
+// indexBytes bounds the index of look-ups. All memory in it is ours, so there is
+// no stranger to be careful of: 64 MiB index eight million pages, whatever their
+// size, that lie side by side, and a million that are scattered.
+const indexBytes = 64 << 20
+
 // New makes an arena. It reserves address space, and maps only the minimum.
 func New(o Options) (*Arena, error) { return newArena(linux{}, o) }
 
@@ -44,7 +49,7 @@ func newArena(k kernel, o Options) (*Arena, error) {
 		return nil, err
 	}
 	a := &Arena{o: o, k: k, usage: make(map[int]*usage)}
-	empty, err := memtable.New[memtable.IOVA](nil, memtable.Options{})
+	empty, err := memtable.New[memtable.IOVA](nil, memtable.Options{IndexBytes: indexBytes})
 	if err != nil {
 		return nil, err
 	}
