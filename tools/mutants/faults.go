@@ -111,7 +111,7 @@ var faults = []fault{
 	{
 		rule: 62, what: "completions before SET_VRING_CALL are never told",
 		file: "vhost/doorbell.go", test: "TestCompletionsBeforeTheCallFileAreSignalledWithIt",
-		old: "if freed {\n\t\td.pending", new: "d.pending.Store(false)\n\tif freed {\n\t\td.pending",
+		old: "if d.fd >= 0 {\n\t\t_ = unix.Close", new: "if d.fd < 0 {\n\t\td.pending.Store(false)\n\t} else {\n\t\t_ = unix.Close",
 	},
 	{
 		rule: 70, what: "GET_VRING_BASE answers the used index",
