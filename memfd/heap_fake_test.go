@@ -89,6 +89,8 @@ func (f *fake) shapes(page uint64, node int) (all []shape) {
 	return all
 }
 
+func (f *fake) scattered() bool { return f.shift != nil }
+
 func (f *fake) grow(ctx context.Context, g growth) (b *block, err error) {
 	if f.ask != nil {
 		if err := f.ask(g); err != nil {

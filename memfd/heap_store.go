@@ -3,33 +3,11 @@ package memfd
 import (
 	"context"
 	"fmt"
-	"math/bits"
 	"sync"
 	"time"
 
 	"github.com/vhostd/vhostd/memtable"
 )
-
-// supply is what the users need of an arena.
-type supply interface {
-	grow(ctx context.Context, g growth) (*block, error)
-	release(ctx context.Context, va memtable.VA, size uint64) error
-	iova(va memtable.VA) (addr memtable.IOVA, n uint64, ok bool)
-	shapes(page uint64, node int) []shape
-}
-
-// shape is what memory may be had.
-type shape struct{ page, extent uint64 } // bytes
-
-// shapes tells what grow would choose from, in order of preference.
-func (a *Arena) shapes(page uint64, node int) (all []shape) {
-	for _, c := range a.classes {
-		if (page == 0 || page == c.page) && (node == AnyNode || node == c.node) {
-			all = append(all, shape{c.page, c.unit})
-		}
-	}
-	return all
-}
 
 // store lends memory of any size, and takes extents from the supply and gives
 // them back as it needs them. It is what heaps and zones are made of.
@@ -88,52 +66,17 @@ const most = 1 << 56
 
 // check tests and rounds what was asked for.
 func (r *request) check() error {
-	r.align = max(r.align, quantum)
 	switch {
 	case r.size == 0 || r.size > most:
 		return fmt.Errorf("%d bytes: %w", r.size, ErrSize)
 	case r.align > most || r.align&(r.align-1) != 0:
 		return fmt.Errorf("alignment %d: %w: use a power of two", r.align, ErrSize)
 	}
-	r.size = up(r.size, quantum)
+	r.size, r.align = up(r.size, quantum), max(r.align, quantum)
 	if r.bound != 0 && (r.bound > most || r.bound&(r.bound-1) != 0 || r.bound < r.size) {
 		return fmt.Errorf("bound %d for %d bytes: %w: use a power of two that is not less than the size", r.bound, r.size, ErrSize)
 	}
 	return nil
-}
-
-// take lends memory for a request that was checked, and grows the store if it
-// has to.
-func (s *store) take(ctx context.Context, r request) (loan, error) {
-	if l, ok, err := s.try(&r); ok || err != nil {
-		return l, err
-	}
-	select {
-	case s.turn <- struct{}{}:
-	case <-ctx.Done():
-		return loan{}, fmt.Errorf("waiting for %s to grow: %w", s.owner, ctx.Err())
-	}
-	defer func() { <-s.turn }()
-	if l, ok, err := s.try(&r); ok || err != nil { // whoever was before us may have brought enough
-		return l, err
-	}
-	b, err := s.from.grow(ctx, growth{owner: s.owner, size: r.size + s.slack(&r), page: r.page, node: r.node,
-		shared: s.shared, contiguous: s.flat})
-	if err != nil {
-		return loan{}, err
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.chunks.add(b, s.flat)
-	s.grown += b.Size
-	if b.Size-r.size >= b.Extent {
-		s.linger.arm() // some of it is not needed after all
-	}
-	i := s.chunks.take(&r)
-	if i == 0 {
-		return loan{}, fmt.Errorf("%s: new memory of %s does not serve %+v", s.owner, bytesText(b.Size), r)
-	}
-	return s.loan(i), nil
 }
 
 // try lends what there is.
@@ -148,23 +91,6 @@ func (s *store) try(r *request) (l loan, ok bool, err error) {
 		return l, false, nil
 	}
 	return s.loan(i), true, nil
-}
-
-// slack is how much more than its size is asked for, so that r has room in it
-// wherever it comes to lie. Blocks lie on a border of extents, so most need none.
-func (s *store) slack(r *request) uint64 {
-	need := r.align
-	if r.bound != 0 {
-		// What lies on a multiple of the next power of two crosses none.
-		need = max(need, 1<<bits.Len64(r.size-1))
-	}
-	slack := uint64(0)
-	for _, sh := range s.from.shapes(r.page, r.node) {
-		if need > sh.extent {
-			slack = max(slack, need-sh.extent)
-		}
-	}
-	return slack
 }
 
 // chunk finds the chunk that was lent as va with a token. mu is held.

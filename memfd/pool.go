@@ -75,11 +75,11 @@ func (a *Arena) Pool(ctx context.Context, name string, o PoolOptions) (*Pool, er
 
 // newPool makes a pool without buffers.
 func newPool(from supply, name string, o PoolOptions) (*Pool, error) {
-	align := uint64(max(o.Align, quantum))
+	align := max(uint64(o.Align), quantum)
 	o.Cache = cmp.Or(o.Cache, defaultCache)
 	var err error
 	switch {
-	case o.Size == 0 || align&(align-1) != 0:
+	case o.Size == 0 || o.Align&(o.Align-1) != 0:
 		err = fmt.Errorf("buffers of %d bytes aligned to %d: %w", o.Size, o.Align, ErrSize)
 	case o.Count < 0 || o.Cache < 0 || o.Resident < 0 || o.Resident > o.Count:
 		err = fmt.Errorf("%d buffers, %d of them resident, %d in a cache: %w", o.Count, o.Resident, o.Cache, ErrSize)
