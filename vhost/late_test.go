@@ -28,7 +28,8 @@ func newBystander(t *testing.T, r Runner) *bystander {
 	d := newNetDevice()
 	b := &bystander{g: newGuest(t, 0x10000)}
 	b.Conn, b.ended = dialogue(t, &Server{
-		Device: d, Runner: r, Timeout: 20 * time.Millisecond, Log: slog.New(slog.NewTextHandler(&b.log, nil)),
+		// It bounds messages too, so a machine that is slow must keep it.
+		Device: d, Runner: r, Timeout: time.Second, Log: slog.New(slog.NewTextHandler(&b.log, nil)),
 	})
 	b.session = <-d.opened
 	ok(t, b.AddMemReg(b.g.region, b.g.fd))

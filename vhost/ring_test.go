@@ -200,7 +200,7 @@ func TestWorkerThatDoesNotLeaveKeepsItsMemory(t *testing.T) {
 		}
 		return nil
 	}
-	c, g, ended := running(t, &Server{Device: device, Timeout: 50 * time.Millisecond})
+	c, g, ended := running(t, &Server{Device: device, Timeout: 500 * time.Millisecond})
 	g.post()
 	<-entered
 	maps := mapped(t)
