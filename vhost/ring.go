@@ -156,12 +156,23 @@ func ignoreKick(fd int) error {
 
 // setVringCall changes where completions are told, at any time; what completed
 // before a file came is told when it comes.
+//
+// What was told to the file before may never have reached the driver: QEMU gives
+// a ring one file at connect and another after SET_VRING_KICK, and in between
+// discards what the first was told. With EVENT_IDX no later chain would bring
+// that call again, so the new file is told once more. One too many does no harm.
 func (s *Session) setVringCall(m *message) (payload, error) {
 	r, fd, err := s.ringFile(m)
 	if err != nil {
 		return nil, err
 	}
-	return nil, s.setBell(r.call, &r.callFD, fd)
+	if err := s.setBell(r.call, &r.callFD, fd); err != nil {
+		return nil, err
+	}
+	if rings, _ := r.call.Counts(); fd >= 0 && rings > 0 && r.started() {
+		r.call.Ring()
+	}
+	return nil, nil
 }
 
 func (s *Session) setVringErr(m *message) (payload, error) {

@@ -170,3 +170,15 @@ func TestNewCallFileIsUsedAtOnce(t *testing.T) {
 		}
 	}
 }
+
+// Rule 129★ (QEMU 7.2 and 10 behaviour): QEMU starts a ring with one call file, discards what that was told, and then gives it another: what was used meanwhile is told to the new file too.
+func TestWhatTheCallFileBeforeWasToldIsToldAgain(t *testing.T) {
+	f := plug(t, entropy(), options{features: virtio.FeatureEventIdx})
+	r := f.ring(0)
+	r.start()
+	r.works()
+	f.signalled(r.call) // and the front-end throws it away
+	r.call = newEventfd(t)
+	must(t, f.SetVringCall(0, r.call))
+	f.signalled(r.call)
+}
