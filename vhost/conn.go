@@ -31,8 +31,8 @@ func NewConn(c *net.UnixConn, timeout time.Duration) *Conn {
 	return &Conn{w: newWire(c, timeout)}
 }
 
-// Dial connects to the back-end that listens on path.
-func Dial(ctx context.Context, path string, timeout time.Duration) (*Conn, error) {
+// DialConn connects to the back-end that listens on path.
+func DialConn(ctx context.Context, path string, timeout time.Duration) (*Conn, error) {
 	var d net.Dialer
 	c, err := d.DialContext(ctx, "unix", path)
 	if err != nil {

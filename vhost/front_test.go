@@ -168,7 +168,7 @@ func listenAndServe(t *testing.T, s *Server) (path string) {
 
 func dial(t *testing.T, path string) *Conn {
 	t.Helper()
-	c, err := Dial(t.Context(), path, testTimeout)
+	c, err := DialConn(t.Context(), path, testTimeout)
 	ok(t, err)
 	t.Cleanup(func() { c.Close() })
 	return c

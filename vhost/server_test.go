@@ -142,7 +142,7 @@ func TestServerSurvivesAStormOfConnects(t *testing.T) {
 	device := newFiller(twoRings)
 	path := listenAndServe(t, &Server{Device: device, Log: slog.New(slog.NewTextHandler(&log, nil))})
 	for range 1000 {
-		c, err := Dial(t.Context(), path, testTimeout)
+		c, err := DialConn(t.Context(), path, testTimeout)
 		ok(t, err)
 		_, _ = c.GetFeatures() // the server may have too many at a time
 		c.Close()

@@ -57,7 +57,7 @@ func Plug(tb testing.TB, path string, o Options) *Guest {
 	tb.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), Timeout)
 	defer cancel()
-	conn, err := vhost.Dial(ctx, path, Timeout)
+	conn, err := vhost.DialConn(ctx, path, Timeout)
 	if err != nil {
 		tb.Fatalf("connect: %v", err)
 	}

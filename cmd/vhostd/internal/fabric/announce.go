@@ -46,7 +46,7 @@ func rarp(address [6]byte) []byte {
 func (w *worker) inject(data []byte) {
 	mem := memtable.Wrap(append(make([]byte, vnet.MaxHeader), data...), memtable.FileID{}, 0, nil)
 	defer mem.Close()
-	r := w.sw.domain.Join("announce")
+	r := w.sw.domain.JoinFor(w.from.session, w.from.port.opts.Name+" announce")
 	defer r.Close()
 	r.Enter()
 	defer r.Leave()

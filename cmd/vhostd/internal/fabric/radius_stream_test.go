@@ -67,7 +67,7 @@ func (s *scene) hungUp(c *net.UnixConn) {
 func (s *scene) served() {
 	s.tb.Helper()
 	s.until("a guest is let in", func() bool {
-		c, err := vhost.Dial(s.tb.Context(), s.paths[culpritPort], vhosttest.Timeout)
+		c, err := vhost.DialConn(s.tb.Context(), s.paths[culpritPort], vhosttest.Timeout)
 		if err != nil {
 			return false
 		}
