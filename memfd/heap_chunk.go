@@ -27,7 +27,7 @@ type chunk struct {
 	next  uint32
 	ahead uint32 // in the list of its bin
 	after uint32
-	gen   uint32 // counts how often it was lent and given back
+	gen   uint32 // counts how often it was lent
 	kind  uint8
 	mood  mood
 }
@@ -152,7 +152,6 @@ func (s *chunks) give(i uint32) (extents bool) {
 	c := &s.all[i]
 	from, to := c.addr, c.end()
 	c.dirty = c.size
-	c.gen++
 	s.lent--
 	s.used -= c.size
 	return s.touch(s.vacate(i), from, to)

@@ -12,7 +12,7 @@ import (
 type kind struct {
 	page, unit uint64 // bytes; unit: of an extent, whose addresses are multiples of it
 	node       int
-	base       memtable.VA // the lowest block there was
+	base       memtable.VA // of some block: the others are found from there
 	start      uint64      // base as a number
 }
 
@@ -40,16 +40,12 @@ func (s *chunks) va(of uint8, addr uint64) memtable.VA {
 
 // kindOf gives the number of a block's kind.
 func (s *chunks) kindOf(b *block) uint8 {
-	at := numberOf(b.VA)
 	for i := range s.kinds {
 		if k := &s.kinds[i]; k.page == b.Page && k.node == b.Node {
-			if at < k.start {
-				k.base, k.start = b.VA, at
-			}
 			return uint8(i)
 		}
 	}
-	s.kinds = append(s.kinds, kind{page: b.Page, unit: b.Extent, node: b.Node, base: b.VA, start: at})
+	s.kinds = append(s.kinds, kind{page: b.Page, unit: b.Extent, node: b.Node, base: b.VA, start: numberOf(b.VA)})
 	return uint8(len(s.kinds) - 1)
 }
 

@@ -7,6 +7,8 @@ import (
 	"math"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/vhostd/vhostd/memtable"
 )
 
@@ -274,5 +276,85 @@ func TestAHeapThatHasMemoryLentDoesNotClose(t *testing.T) {
 	}
 	if err := h.Close(); err != nil {
 		t.Error("a second time:", err)
+	}
+}
+
+func TestHeapsAreListedUntilTheyAreClosed(t *testing.T) {
+	a := opened(t, linux{}, small())
+	h, err := a.Heap("b", HeapOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := a.Heap("a", HeapOptions{Shared: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := a.Heap("b", HeapOptions{}); !errors.Is(err, ErrExists) {
+		t.Error(err)
+	}
+	if _, err := a.Heap("", HeapOptions{}); !errors.Is(err, ErrName) {
+		t.Error(err)
+	}
+	b := lend(t, h, 64, 0)
+	for range 2 { // its name stays, and it does, while it has memory lent
+		if err := h.Close(); !errors.Is(err, ErrBusy) {
+			t.Error(err)
+		}
+		if all := a.Heaps(); len(all) != 2 || all[0].Name() != "a" || all[1] != h {
+			t.Errorf("%v", all)
+		}
+	}
+	freed(t, h, b)
+	if err := errors.Join(h.Close(), other.Close()); err != nil || len(a.Heaps()) != 0 {
+		t.Error(err, a.Heaps())
+	}
+	if err := a.Close(); err != nil {
+		t.Error(err)
+	}
+	if _, err := a.Heap("late", HeapOptions{}); !errors.Is(err, ErrClosed) {
+		t.Error(err)
+	}
+}
+
+func TestANodeIsAskedForOnlyWhereThereAreNodes(t *testing.T) {
+	a := opened(t, linux{}, small())
+	h, err := a.Heap("anywhere", HeapOptions{Node: 3})
+	if err != nil {
+		t.Fatal(err)
+	}
+	freed(t, h, lend(t, h, 64, 0))
+	o := small()
+	o.Nodes = []int{0}
+	b := opened(t, linux{}, o)
+	elsewhere, err := b.Heap("elsewhere", HeapOptions{Node: 3})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = elsewhere.Alloc(t.Context(), 64, 0)
+	if _, short := errors.AsType[*ShortageError](err); !short {
+		t.Error(err)
+	}
+}
+
+func TestMemoryThatVanishedIsAnErrorAndNoCrash(t *testing.T) {
+	fd, err := unix.MemfdCreate("test", unix.MFD_CLOEXEC)
+	if err == nil {
+		err = unix.Ftruncate(fd, 8192)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	m, err := memtable.MapFile(fd, 0, 8192, memtable.MapOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	if err := unix.Ftruncate(fd, 4096); err != nil {
+		t.Fatal(err)
+	}
+	l := loan{va: m.VA(), dirty: 8192}
+	if _, ok := errors.AsType[*memtable.FaultError](l.clear()); !ok {
+		t.Error("memory was cleared that is not there")
 	}
 }

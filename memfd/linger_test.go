@@ -1,9 +1,7 @@
 package memfd
 
 import (
-	"context"
 	"errors"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -122,34 +120,57 @@ func TestWhatIsToStayForEverIsNotSwept(t *testing.T) {
 	}
 }
 
-func TestStopWaitsForTheSweepThatGoesOn(t *testing.T) {
-	var l linger
+func TestEachExtentRemembersWhenItWasUsedThoughOthersJoinIt(t *testing.T) {
+	f := plainFake(t, 4)
+	extent := func(n uint64) *block {
+		f.taken[n] = true
+		va := f.va.Add(n * fakeUnit)
+		return &block{VA: va, Addr: memtable.IOVA(numberOf(va)), Size: fakeUnit, Page: 4096, Node: AnyNode, Extent: fakeUnit}
+	}
+	s := newStore(f, "test", true, true, -1)
+	s.add(extent(1))
+	l, err := s.take(t.Context(), request{size: fakeUnit, align: quantum, node: AnyNode})
+	if err == nil {
+		err = s.give(l.va, l.token)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.add(extent(0))
+	s.add(extent(2))
+	s.sweep()
+	if f.taken[0] || !f.taken[1] || f.taken[2] {
+		t.Errorf("taken are %v: the one that was used was to stay", f.taken)
+	}
+}
+
+// TestCloseWaitsForTheSweepThatGoesOn: what is being given back still is the
+// heap's, and its arena must not be told that it is not.
+func TestCloseWaitsForTheSweepThatGoesOn(t *testing.T) {
+	f := plainFake(t, 4)
+	h := heapOn(f, HeapOptions{Node: AnyNode})
+	h.store.linger.wait = time.Millisecond
 	began, end := make(chan bool), make(chan bool)
-	var ended atomic.Bool
-	l.init(0, func() bool {
-		if ended.Load() { // a second one, where stop came later than the end
-			return false
-		}
+	f.parting = func(memtable.VA, uint64) error {
 		began <- true
 		<-end
-		ended.Store(true)
-		return true
-	})
-	l.arm()
-	l.arm() // one sweep comes, not two
+		return nil
+	}
+	freed(t, h, lend(t, h, fakeUnit, 0))
 	<-began
-	ctx, cancel := context.WithCancel(t.Context())
-	go func() {
-		l.stop()
-		if !ended.Load() {
-			t.Error("stop did not wait")
-		}
-		cancel()
-	}()
+	closed := make(chan error)
+	go func() { closed <- h.Close() }()
+	select {
+	case <-closed:
+		t.Error("Close did not wait")
+	case <-time.After(20 * time.Millisecond): // it may be late, and is not noticed then
+	}
 	end <- true
-	<-ctx.Done()
-	l.arm()
-	if l.armed {
+	if err := <-closed; err != nil {
+		t.Error(err)
+	}
+	h.store.linger.arm()
+	if h.store.linger.armed {
 		t.Error("after the end a sweep is to come")
 	}
 }

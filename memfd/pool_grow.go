@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 )
 
@@ -40,9 +41,8 @@ func (p *Pool) more(ctx context.Context, n int) (fresh []*slab, err error) {
 	if err != nil {
 		return nil, err
 	}
-	size := uint64(n) * p.stride // there may be less in it: see below
-	for n > 0 {
-		b, err := p.block(ctx, size, pages)
+	for page := uint64(0); n > 0; {
+		b, err := p.block(ctx, p.bytes(n, page), pages)
 		if err != nil {
 			return fresh, err
 		}
@@ -52,10 +52,11 @@ func (p *Pool) more(ctx context.Context, n int) (fresh []*slab, err error) {
 			got += len(s.places)
 		}
 		if got == 0 {
-			return fresh, fmt.Errorf("%s of new memory have no room for a buffer of %d bytes: %w", bytesText(b.Size), p.stride, ErrSize)
+			return fresh, &ShortageError{What: "contiguous memory for devices", Node: p.o.Node, Want: p.stride,
+				Advice: "use larger pages, or an IOMMU (IOVAAsVA)"}
 		}
 		n -= got
-		size = p.bytes(n, b.Page)
+		page = b.Page // there may have been less room in it than we thought
 	}
 	return fresh, nil
 }
@@ -89,12 +90,17 @@ func (p *Pool) block(ctx context.Context, size uint64, pages []uint64) (b *block
 	return b, err
 }
 
-// bytes tells how much memory n buffers need in pages of a size.
+// bytes tells how much memory n buffers need in pages of a size; 0: nobody knows
+// yet of which, and it may be more.
 func (p *Pool) bytes(n int, page uint64) uint64 {
-	if fit := page / p.stride; n > 0 && !p.o.Straddle && fit > 0 {
+	if fit := page / p.stride; !p.o.Straddle && fit > 0 {
 		return ((uint64(n)-1)/fit + 1) * page
 	}
-	return uint64(n) * p.stride
+	size := uint64(n) * p.stride
+	if p.align > uint64(os.Getpagesize()) {
+		size += p.align // extents may be aligned to less
+	}
+	return size
 }
 
 // admit puts new slabs to use.

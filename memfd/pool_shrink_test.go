@@ -119,6 +119,8 @@ func TestShrinkWaitsForWhatIsLentAndNoLongerThanItMay(t *testing.T) {
 func TestShrinkFindsBuffersInCachesOfWorkersThatSleep(t *testing.T) {
 	p, f := slabs(t, 2, PoolOptions{Cache: 100})
 	var sleepers []*Cache
+	old := got(t, p.Cache(), 1)
+	p.Cache().Put(old)
 	for range 8 {
 		c := p.Cache()
 		c.Put(got(t, c, 100))
@@ -138,9 +140,7 @@ func TestShrinkFindsBuffersInCachesOfWorkersThatSleep(t *testing.T) {
 		t.Fatal(err)
 	}
 	b := got(t, sleepers[0], 512)
-	old := b[0]
-	old.Token -= 1 << 12 << (placeBits + slotBits)
-	sleepers[1].Put([]memtable.Buf{old})
+	sleepers[1].Put(old)
 	if st := p.Stats(); st.Refused != 1 || st.Lent != 512 {
 		t.Errorf("%+v", st)
 	}
@@ -164,7 +164,10 @@ func TestResidentBuffersAreForThoseWhoAskForThem(t *testing.T) {
 		}
 	}
 	// The ring's buffers may stay where they are for ever.
-	ring.Put(mine) // through a cache that must not keep them
+	ring.Put(mine)
+	if n := ring.Get(make([]memtable.Buf, 1)); n != 0 {
+		t.Error("the cache of resident buffers kept another")
+	}
 	shrunk(t, p, 512, 512)
 	worker.Put(posted)
 	if n := len(got(t, worker, 512)); n != 512 {

@@ -52,7 +52,7 @@ func TestBuffersLieAsTheyShould(t *testing.T) {
 		o := PoolOptions{
 			Size:     rapid.Uint32Range(1, 9000).Draw(rt, "size"),
 			Count:    rapid.IntRange(1, 50).Draw(rt, "count"),
-			Align:    1 << rapid.IntRange(0, 12).Draw(rt, "align"),
+			Align:    1 << rapid.IntRange(0, 15).Draw(rt, "align"),
 			Straddle: rapid.Bool().Draw(rt, "straddle"),
 		}
 		p, err := poolOn(t, f, o)
@@ -95,6 +95,13 @@ func TestBuffersLieAsTheyShould(t *testing.T) {
 			rt.Fatalf("%d bytes are left: %v", f.held(), err)
 		}
 	})
+}
+
+func TestTheRestOfABlockIsNotLost(t *testing.T) {
+	p, f := pooled(t, 200, PoolOptions{Size: 20 << 10, Count: 103, Straddle: true}) // a slab and an extent
+	if len(f.grown) != 1 || p.Stats().Count != 103 {
+		t.Errorf("%d growths for %d buffers", len(f.grown), p.Stats().Count)
+	}
 }
 
 func TestPoolsThatNobodyCanMakeAreErrors(t *testing.T) {

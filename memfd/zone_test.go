@@ -131,6 +131,22 @@ func TestZonesAreFoundByNameUntilTheyAreFreed(t *testing.T) {
 	}
 }
 
+func TestAnArenaThatIsBeingClosedHasNoNewZones(t *testing.T) {
+	a := opened(t, linux{}, small())
+	h, err := a.Heap("test", HeapOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := lend(t, h, 64, 0)
+	if err := a.Close(); !errors.Is(err, ErrBusy) {
+		t.Error(err)
+	}
+	if _, err := a.Zone(t.Context(), "late", ZoneOptions{Size: 100}); !errors.Is(err, ErrClosed) {
+		t.Error(err)
+	}
+	freed(t, h, b)
+}
+
 func TestTheNumberOfZonesIsLimited(t *testing.T) {
 	a := opened(t, linux{}, small())
 	var all []*Zone
