@@ -47,6 +47,22 @@ func TestShrinkTakesWholeSlabsAndNoneThatIsResident(t *testing.T) {
 	}
 }
 
+func TestWhatComesBackIsLentAgainWhereverItLies(t *testing.T) {
+	p, _ := slabs(t, 3, PoolOptions{Cache: 8})
+	c := p.Cache()
+	all := got(t, c, 3*512)
+	for i := range 3 {
+		c.Put(all[i*512 : (i+1)*512])
+		if copy(all[i*512:], got(t, c, 512)) < 512 || c.Get(make([]memtable.Buf, 1)) != 0 {
+			t.Errorf("slab %d: %+v", i, p.Stats())
+		}
+	}
+	c.Put(all)
+	if st := p.Stats(); st.Refused != 0 || st.Lent != 0 {
+		t.Errorf("%+v", st)
+	}
+}
+
 func TestShrinkRatherTakesWhatIsNotLent(t *testing.T) {
 	p, f := slabs(t, 3, PoolOptions{})
 	c := p.Cache()

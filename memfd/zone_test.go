@@ -64,6 +64,31 @@ func TestZonesAreAlignedBoundedAndApart(t *testing.T) {
 	unzoned(t, all...)
 }
 
+func TestZonesMayBeBoundedAboveTheExtent(t *testing.T) {
+	f := plainFake(t, 64)
+	s := newStore(f, "zones", true, true, -1)
+	for lead := range uint64(4) { // from any extent on
+		r := request{size: 3 * fakeUnit, align: quantum, bound: 4 * fakeUnit, node: AnyNode}
+		l, err := s.take(t.Context(), r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if crosses(&Zone{VA: l.va, Size: l.size}, r.bound) {
+			t.Errorf("%+v", l)
+		}
+		// What is left over, and some more, is taken.
+		for greatest := uint64(1); greatest > 0; greatest = s.chunks.greatest(&r) {
+			r = request{size: max(greatest, quantum), align: quantum, node: AnyNode}
+			if _, err := s.take(t.Context(), r); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := f.grow(t.Context(), growth{size: (lead + 1) * fakeUnit, node: AnyNode}); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 func TestZonesThatNobodyCanMakeAreErrors(t *testing.T) {
 	a := opened(t, linux{}, small())
 	lead := zoned(t, a, "lead", ZoneOptions{Size: 64})
