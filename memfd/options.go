@@ -10,15 +10,12 @@ import (
 )
 
 // IOVAMode says which addresses devices and peers are told.
-type IOVAMode int
+type IOVAMode = memtable.IOVAMode
 
+// The modes; with IOVAAsPA physical addresses are what Options.Resolver tells.
 const (
-	// IOVAAsVA: a device's address is the address in this process. It needs
-	// an IOMMU, or a peer that maps what it is told (vhost-user does).
-	IOVAAsVA IOVAMode = iota
-	// IOVAAsPA: a device's address is the physical one, as Options.Resolver
-	// tells it.
-	IOVAAsPA
+	IOVAAsVA = memtable.IOVAAsVA
+	IOVAAsPA = memtable.IOVAAsPA
 )
 
 // AnyNode is the node of memory that may lie wherever the kernel puts it.

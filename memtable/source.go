@@ -24,7 +24,23 @@ type Extent struct {
 	Page   uint64 // page size in bytes
 	Node   int    // NUMA node; -1: unknown
 	Tag    string // what the memory is for: only what is tagged as shared is exported
+	Pinned bool   // its physical place cannot change: somebody who follows keeps it there (see Pinner)
 }
+
+// Pinner is an optional ability of a Mirror: what has arrived there cannot move
+// in physical memory until it has left, because a device has it mapped.
+type Pinner interface{ Pins() bool }
+
+// IOVAMode says which addresses devices and peers are told.
+type IOVAMode int
+
+const (
+	// IOVAAsVA: a device's address is the address in this process. It needs
+	// an IOMMU, or a peer that maps what it is told (vhost-user does).
+	IOVAAsVA IOVAMode = iota
+	// IOVAAsPA: a device's address is the physical one, as a Resolver tells it.
+	IOVAAsPA
+)
 
 // Source has memory to share: an arena, a test.
 type Source interface {
