@@ -54,13 +54,17 @@ func newArena(k kernel, o Options) (*Arena, error) {
 		return nil, err
 	}
 	a.table.Swap(empty)
+	base := o.Base
 	for _, page := range o.Pages {
 		for _, node := range o.Nodes {
-			c, err := newClass(k, &a.o, page, node, page != uint64(os.Getpagesize()))
+			c, err := newClass(k, &a.o, base, page, node, page != uint64(os.Getpagesize()))
 			if err != nil {
 				return nil, errors.Join(err, a.Close())
 			}
 			a.classes = append(a.classes, c)
+			if base != 0 {
+				base = c.first + uint64(len(c.mem))
+			}
 			if a.usage[node] == nil {
 				a.usage[node] = new(usage)
 			}

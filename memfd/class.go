@@ -30,15 +30,20 @@ type class struct {
 	low   int // no slot below it is free
 }
 
-// newClass reserves the address space of a class.
-func newClass(k kernel, o *Options, page uint64, node int, huge bool) (*class, error) {
+// newClass reserves the address space of a class: from base on, if that is not 0.
+func newClass(k kernel, o *Options, base, page uint64, node int, huge bool) (*class, error) {
 	c := &class{page: page, node: node, huge: huge, unit: page}
 	if !huge {
 		c.unit = o.Extent
 	}
 	n := (o.Space-1)/c.unit + 1
 	var err error
-	if c.mem, err = reserve(k, n*c.unit, c.unit); err != nil {
+	if base != 0 {
+		c.mem, err = reserveAt(k, base, n*c.unit, c.unit)
+	} else {
+		c.mem, err = reserve(k, n*c.unit, c.unit)
+	}
+	if err != nil {
 		return nil, err
 	}
 	// A mapping that is closed again: holes must not be taken for memory by

@@ -94,11 +94,11 @@ func (s *saboteur) close(fd int) error {
 	return err
 }
 
-func (s *saboteur) reserve(n uint64) ([]byte, error) {
+func (s *saboteur) reserve(at, n uint64) ([]byte, error) {
 	if err := s.next("reserve"); err != nil {
 		return nil, err
 	}
-	return s.linux.reserve(n)
+	return s.linux.reserve(at, n)
 }
 
 func (s *saboteur) unmap(mem []byte) error {

@@ -32,6 +32,7 @@ const (
 type Options struct {
 	Name     string            // of the files, for people who read /proc/*/maps; "": "memfd"
 	Space    uint64            // address space reserved for each page size and node, in bytes; 0: 1 GiB
+	Base     uint64            // where reservations begin, one after another in the order of Pages and Nodes; 0: wherever the kernel puts them
 	Pages    []uint64          // page sizes in bytes, in order of preference; nil: all huge pages there are, largest first, then the system's
 	Nodes    []int             // NUMA nodes; nil: AnyNode
 	Minimum  map[int]uint64    // by node: bytes that are mapped from the start and never given back

@@ -1,11 +1,17 @@
 package memfd
 
-import "fmt"
+import (
+	"errors"
+	"fmt"
+	"math"
+
+	"golang.org/x/sys/unix"
+)
 
 // reserve takes size bytes of address space that begin at a multiple of align,
 // a power of two, and holds no memory in them.
 func reserve(k kernel, size, align uint64) ([]byte, error) {
-	raw, err := k.reserve(size + align)
+	raw, err := k.reserve(0, size+align)
 	if err != nil {
 		return nil, &ShortageError{What: "address space", Node: AnyNode, Want: size, Err: err,
 			Advice: "set Options.Space to less, or allow more (ulimit -v)"}
@@ -28,4 +34,24 @@ func reserve(k kernel, size, align uint64) ([]byte, error) {
 		}
 	}
 	return rest[:size:size], nil
+}
+
+// reserveAt takes size bytes of address space at the first multiple of align, a
+// power of two, that is not below base.
+func reserveAt(k kernel, base, size, align uint64) ([]byte, error) {
+	if base > math.MaxUint64-align {
+		return nil, fmt.Errorf("memfd: there is no address space from 0x%x on: set Options.Base to less", base)
+	}
+	at := (base + align - 1) &^ (align - 1)
+	mem, err := k.reserve(at, size)
+	if err == nil {
+		return mem, nil
+	}
+	short := &ShortageError{What: fmt.Sprintf("address space from 0x%x on", at), Node: AnyNode, Want: size, Err: err,
+		Advice: "set Options.Space to less, or allow more (ulimit -v)"}
+	if errors.Is(err, unix.EEXIST) {
+		short.Advice = "something else is mapped there (see /proc/self/maps): set Options.Base to another address, " +
+			"or to 0 if no other process must have the memory at the same one"
+	}
+	return nil, short
 }

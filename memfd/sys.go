@@ -20,7 +20,7 @@ type kernel interface {
 	punch(fd int, off, n int64) error
 	close(fd int) error
 
-	reserve(n uint64) ([]byte, error)             // address space without memory
+	reserve(at, n uint64) ([]byte, error)         // address space without memory: at 0 anywhere, else there or EEXIST
 	unmap(mem []byte) error                       // the end of a reservation, or of a part of it
 	mapFile(at []byte, fd int, off int64) error   // over a part of a reservation
 	hide(at []byte) error                         // puts the reservation back over what was mapped there

@@ -10,13 +10,23 @@ import (
 // The reservation is made and unmade here. All memory in it is a slice of the
 // one that reserve gave, so every address that is mapped over is ours.
 
-func (linux) reserve(n uint64) ([]byte, error) {
-	p, err := unix.MmapPtr(-1, 0, nil, uintptr(n), unix.PROT_NONE,
-		unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_NORESERVE)
+// Kernels before 4.17 take a fixed address for a hint, and go elsewhere instead
+// of failing.
+func (k linux) reserve(at, n uint64) ([]byte, error) {
+	flags := unix.MAP_PRIVATE | unix.MAP_ANONYMOUS | unix.MAP_NORESERVE
+	if at != 0 {
+		flags |= unix.MAP_FIXED_NOREPLACE
+	}
+	p, err := unix.MmapPtr(-1, 0, unsafe.Add(nil, at), uintptr(n), unix.PROT_NONE, flags)
 	if err != nil {
 		return nil, os.NewSyscallError("mmap", err)
 	}
-	return unsafe.Slice((*byte)(p), n), nil
+	mem := unsafe.Slice((*byte)(p), n)
+	if at != 0 && addressOf(mem) != at {
+		_ = k.unmap(mem) // nobody knows of it
+		return nil, os.NewSyscallError("mmap", unix.EEXIST)
+	}
+	return mem, nil
 }
 
 func (linux) unmap(mem []byte) error {
