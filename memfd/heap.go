@@ -25,7 +25,8 @@ type Heap struct {
 // HeapOptions says what memory a heap takes.
 type HeapOptions struct {
 	Shared bool   // mirrors get it; buffers have addresses for devices and are contiguous for them
-	Page   uint64 // page size in bytes; 0: by the arena's preference
+	Page   uint64 // page size in bytes, and no other; 0: by the arena's preference
+	Hint   uint64 // page size in bytes to try before others, if Page is 0; 0: none
 	Node   int    // NUMA node, or AnyNode; in an arena without nodes it does not matter
 }
 
@@ -76,7 +77,7 @@ func (h *Heap) AllocZero(ctx context.Context, n, align uint64) (memtable.Buf, er
 const maxBuf = math.MaxUint32 &^ (quantum - 1)
 
 func (h *Heap) alloc(ctx context.Context, n, align uint64) (loan, error) {
-	r := request{size: n, align: align, page: h.o.Page, node: h.o.Node}
+	r := request{size: n, align: align, page: h.o.Page, hint: h.o.Hint, node: h.o.Node}
 	if n > maxBuf {
 		return loan{}, fmt.Errorf("%d bytes in one buffer: %w: a zone may be larger", n, ErrSize)
 	}

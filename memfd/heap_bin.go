@@ -77,6 +77,7 @@ type request struct {
 	align uint64 // a power of two, quantum or more
 	bound uint64 // a power of two that is size or more, and no multiple of it lies inside; 0: none
 	page  uint64 // page size in bytes; 0: any
+	hint  uint64 // page size in bytes that is tried first; 0: none
 	node  int    // AnyNode: any
 }
 

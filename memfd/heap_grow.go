@@ -35,8 +35,22 @@ func (a *Arena) shapes(page uint64, node int) (all []shape) {
 func (a *Arena) scattered() bool { return a.o.IOVA == IOVAAsPA }
 
 // take lends memory for a request that was checked, and grows the store if it
-// has to.
+// has to. A hint is a page size that would be better: what other pages have is
+// used only once there are no more of those.
 func (s *store) take(ctx context.Context, r request) (loan, error) {
+	if r.page == 0 && r.hint != 0 {
+		hinted := r
+		hinted.page = r.hint
+		l, err := s.takeOf(ctx, hinted)
+		if _, short := errors.AsType[*ShortageError](err); !short {
+			return l, err
+		}
+	}
+	return s.takeOf(ctx, r)
+}
+
+// takeOf is take by page size alone.
+func (s *store) takeOf(ctx context.Context, r request) (loan, error) {
 	if l, ok, err := s.try(&r); ok || err != nil {
 		return l, err
 	}

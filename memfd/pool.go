@@ -42,7 +42,8 @@ type PoolOptions struct {
 	Count    int    // that there are from the start, at least
 	Align    uint32 // of their addresses, a power of two; 0: 64, which is the least
 	Straddle bool   // buffers may cross the border of pages; they are contiguous in any case
-	Page     uint64 // page size in bytes; 0: by the arena's preference
+	Page     uint64 // page size in bytes, and no other; 0: by the arena's preference
+	Hint     uint64 // page size in bytes to try before others, if Page is 0; 0: none
 	Node     int    // NUMA node, or AnyNode; in an arena without nodes it does not matter
 	Cache    int    // buffers that a Cache holds at most; 0: 256
 

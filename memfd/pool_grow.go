@@ -70,8 +70,12 @@ func (p *Pool) pages() (pages []uint64, err error) {
 			pages = append(pages, s.page)
 		}
 	}
+	hinted := slices.Contains(pages, p.o.Hint)
 	if len(pages) == len(shapes) { // none at all, too: the arena has an error for that
-		return []uint64{p.o.Page}, nil
+		pages = []uint64{p.o.Page}
+	}
+	if hinted && p.o.Page == 0 {
+		pages = append([]uint64{p.o.Hint}, pages...)
 	}
 	if len(pages) == 0 {
 		return nil, fmt.Errorf("a buffer of %d bytes does not fit into a page: %w: use larger pages, or let buffers straddle them", p.stride, ErrSize)

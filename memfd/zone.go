@@ -33,11 +33,13 @@ type ZoneOptions struct {
 	Align      uint64 // of its address here, and up to the page size for devices too: a power of two; 0: 64
 	Bound      uint64 // a power of two, Size or more, no multiple of which lies inside; 0: none
 	Contiguous bool   // for devices, as a whole
-	Page       uint64 // page size in bytes; 0: by the arena's preference
+	Page       uint64 // page size in bytes, and no other; 0: by the arena's preference
+	Hint       uint64 // page size in bytes to try before others, if Page is 0; 0: none
 	Node       int    // NUMA node, or AnyNode; in an arena without nodes it does not matter
 
 	// Biggest takes the biggest piece there is, of Size or more, of what
-	// zones have already: the arena does not grow for it.
+	// zones have already: the arena does not grow for it, and Hint does not
+	// matter.
 	Biggest bool
 }
 
@@ -53,7 +55,7 @@ type zones struct {
 // Zone makes a zone of a name that no other zone of the arena has. If the arena
 // has to grow, Zone waits for its mirrors, and errors are those of growing.
 func (a *Arena) Zone(ctx context.Context, name string, o ZoneOptions) (*Zone, error) {
-	r := request{size: o.Size, align: o.Align, bound: o.Bound, page: o.Page, node: a.nodeOf(o.Node)}
+	r := request{size: o.Size, align: o.Align, bound: o.Bound, page: o.Page, hint: o.Hint, node: a.nodeOf(o.Node)}
 	if o.Biggest {
 		r.size = max(r.size, quantum)
 	}
