@@ -9,18 +9,6 @@ import (
 	"github.com/vhostd/vhostd/memtable"
 )
 
-// follower is a mirror that is told.
-type follower struct {
-	m memtable.Mirror
-	// turn is held over each call of m, which are one at a time. It is a
-	// channel, so that waiting for it can end.
-	turn chan struct{}
-
-	// These are guarded by Arena.mu.
-	known    map[*slot]bool // what m can reach; false: what it is about to be told of
-	stopping bool           // it hears of nothing new
-}
-
 // Follow announces all shared memory to m, and from then on every change, until
 // stop. It implements memtable.Source. m may look at the arena from within its
 // methods, and must not allocate from it.
@@ -28,7 +16,15 @@ type follower struct {
 // If m does not let go when it is stopped, stop gives the error and can be
 // called again; what m holds is quarantined as it is freed.
 func (a *Arena) Follow(ctx context.Context, m memtable.Mirror) (stop func(context.Context) error, err error) {
-	f := &follower{m: m, turn: make(chan struct{}, 1), known: make(map[*slot]bool)}
+	f := newFollower(m)
+	if err := a.follow(ctx, f); err != nil {
+		return nil, err
+	}
+	return func(ctx context.Context) error { return a.stop(ctx, f) }, nil
+}
+
+// follow is Follow for a follower that was made before.
+func (a *Arena) follow(ctx context.Context, f *follower) (err error) {
 	f.turn <- struct{}{} // whoever has something to tell comes after us
 	var slots []*slot
 	var e []memtable.Extent
@@ -40,7 +36,7 @@ func (a *Arena) Follow(ctx context.Context, m memtable.Mirror) (stop func(contex
 		a.followers = append(a.followers, f)
 		// What is just being announced to the others is announced to m here.
 		slots, e = a.pick(func(s *slot) bool {
-			return s.shared && s.announced && (s.state == arriving || s.state == live)
+			return f.hears(s.shared) && s.announced && (s.state == arriving || s.state == live)
 		})
 		f.expect(slots)
 	})
@@ -51,10 +47,7 @@ func (a *Arena) Follow(ctx context.Context, m memtable.Mirror) (stop func(contex
 		a.locked(func() { a.followers, f.stopping = without(a.followers, f), true })
 	}
 	f.give()
-	if err != nil {
-		return nil, err
-	}
-	return func(ctx context.Context) error { return a.stop(ctx, f) }, nil
+	return err
 }
 
 // stop takes everything back from f.
@@ -82,9 +75,9 @@ func (a *Arena) stop(ctx context.Context, f *follower) error {
 	return nil
 }
 
-// announce lets the extents of p arrive at all mirrors, in parallel. If one
-// refuses, who has accepted is told by depart.
-func (a *Arena) announce(ctx context.Context, p part) error {
+// announce lets the extents of p arrive at all mirrors that hear of such, in
+// parallel. If one refuses, who has accepted is told by depart.
+func (a *Arena) announce(ctx context.Context, p part, shared bool) error {
 	var all []*follower
 	var slots []*slot
 	var e []memtable.Extent
@@ -94,19 +87,21 @@ func (a *Arena) announce(ctx context.Context, p part) error {
 		for _, s := range slots {
 			s.announced = true
 		}
-		all = slices.Clone(a.followers)
-		for _, f := range all {
-			f.expect(slots)
+		for _, f := range a.followers {
+			if f.hears(shared) {
+				all = append(all, f)
+				f.expect(slots)
+			}
 		}
 	})
 	return inParallel(all, func(f *follower) error {
 		if err := f.take(ctx); err != nil {
 			a.locked(func() { f.forget(slots) })
-			return &RefusedError{By: "a mirror that is busy", Err: err}
+			return &RefusedError{By: f.name() + " that is busy", Err: err}
 		}
 		defer f.give()
 		if err := f.arrive(ctx, a, slots, e); err != nil {
-			return &RefusedError{By: "a mirror", Err: err}
+			return &RefusedError{By: f.name(), Err: err}
 		}
 		return nil
 	})
@@ -168,78 +163,8 @@ func (p part) pointers() []*slot {
 	return slots
 }
 
-// take waits for the turn.
-func (f *follower) take(ctx context.Context) error {
-	select {
-	case f.turn <- struct{}{}:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-}
-
-func (f *follower) give() { <-f.turn }
-
-// expect, forget and concerned are about what the mirror knows. Arena.mu is held.
-func (f *follower) expect(slots []*slot) {
-	for _, s := range slots {
-		f.known[s] = false
-	}
-}
-
-func (f *follower) forget(slots []*slot) {
-	for _, s := range slots {
-		delete(f.known, s)
-	}
-}
-
-func (f *follower) concerned(slots []*slot) bool {
-	return len(f.known) > 0 && slices.ContainsFunc(slots, func(s *slot) bool { _, ok := f.known[s]; return ok })
-}
-
-// arrive tells the mirror of extents that it expects, unless it has been
-// stopped. The turn is held.
-func (f *follower) arrive(ctx context.Context, a *Arena, slots []*slot, e []memtable.Extent) error {
-	var quiet bool
-	a.locked(func() {
-		if quiet = f.stopping; quiet {
-			f.forget(slots)
-		}
-	})
-	if quiet || len(e) == 0 {
-		return nil
-	}
-	err := f.m.Arrive(ctx, e)
-	a.locked(func() {
-		if err != nil {
-			f.forget(slots)
-			return
-		}
-		for _, s := range slots {
-			f.known[s] = true
-		}
-	})
-	return err
-}
-
-// leave takes from the mirror those of the extents that it knows. The turn is
-// held.
-func (f *follower) leave(ctx context.Context, a *Arena, slots []*slot, e []memtable.Extent) error {
-	var known []*slot
-	var back []memtable.Extent
-	a.locked(func() {
-		for i, s := range slots {
-			if f.known[s] {
-				known, back = append(known, s), append(back, e[i])
-			}
-		}
-	})
-	if len(back) == 0 {
-		return nil
-	}
-	err := f.m.Leave(ctx, back)
-	if err == nil {
-		a.locked(func() { f.forget(known) })
-	}
-	return err
+// concerned tells whether a mirror knows some of p, or is about to. mu is held.
+func (a *Arena) concerned(p part) bool {
+	slots := p.pointers()
+	return slices.ContainsFunc(a.followers, func(f *follower) bool { return f.concerned(slots) })
 }

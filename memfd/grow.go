@@ -100,8 +100,8 @@ func (a *Arena) growIn(ctx context.Context, c *class, g growth) (part, error) {
 	if err = a.resolve(p, g.contiguous); err == nil {
 		err = a.list(p)
 	}
-	if err == nil && g.shared {
-		err = a.announce(ctx, p)
+	if err == nil {
+		err = a.announce(ctx, p, g.shared)
 	}
 	if err != nil {
 		a.locked(func() { a.move(p, leaving) })

@@ -63,8 +63,22 @@ func (a *Arena) part(va memtable.VA, size uint64) (part, error) {
 func (a *Arena) depart(ctx context.Context, p part) error {
 	var e []memtable.Extent
 	a.locked(func() { e = p.extents() })
-	if err := a.leave(ctx, p); err != nil {
-		return a.quarantine(p, err)
+	for {
+		err := a.leave(ctx, p)
+		if err == nil {
+			break
+		}
+		// Who held on may have let go since, and what only it held is then
+		// reclaimed by whoever stopped it, or here: never by neither.
+		held := false
+		a.locked(func() {
+			if held = a.concerned(p); held {
+				a.move(p, quarantined)
+			}
+		})
+		if held {
+			return &QuarantineError{VA: p.va(), Size: p.size(), Err: err}
+		}
 	}
 	stay, gone := a.divide(p)
 	if stay.n > 0 {
