@@ -40,6 +40,15 @@ func BenchmarkLookup(b *testing.B) {
 				}
 			}
 		})
+		b.Run(fmt.Sprintf("addr/%d", pages), func(b *testing.B) {
+			at := uint64(0)
+			for b.Loop() {
+				at = (at + 7919<<12) % (pages << 12)
+				if _, _, ok := a.Addr(blk.VA.Add(at)); !ok {
+					b.Fatal("not found")
+				}
+			}
+		})
 		giveBack(b, a, blk)
 	}
 }

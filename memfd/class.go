@@ -1,7 +1,9 @@
 package memfd
 
 import (
+	"math/bits"
 	"sync"
+	"sync/atomic"
 
 	"github.com/vhostd/vhostd/memtable"
 )
@@ -15,9 +17,15 @@ type class struct {
 	huge bool
 	unit uint64 // size of an extent, bytes
 
+	shift uint8 // log2 of unit
+
 	mem   []byte // the reservation; most of it must not be touched
 	base  memtable.VA
 	first uint64 // base as a number
+
+	// index and shown are what look-ups read without a lock.
+	index []atomic.Uint64 // an entry for each slot
+	shown atomic.Pointer[file]
 
 	// work is held over the system calls that change file and mappings, and
 	// never over anybody else's code. It comes before Arena.mu.
@@ -51,7 +59,8 @@ func newClass(k kernel, o *Options, base, page uint64, node int, huge bool) (*cl
 	w := memtable.Wrap(c.mem, memtable.FileID{}, 0, nil)
 	c.base, c.first = w.VA(), addressOf(c.mem)
 	_ = w.Close() // of wrapped memory: nothing is unmapped
-	c.slots = make([]slot, n)
+	c.slots, c.index = make([]slot, n), make([]atomic.Uint64, n)
+	c.shift = uint8(bits.TrailingZeros64(c.unit))
 	return c, nil
 }
 
@@ -125,18 +134,7 @@ func (c *class) search(n int, do func(s state) bool) (p part, longest int) {
 func (p part) extents() []memtable.Extent {
 	e := make([]memtable.Extent, p.n)
 	for i := range e {
-		one, s := p.one(i), &p.c.slots[p.first+i]
-		e[i] = memtable.Extent{
-			VA: one.va(), Addr: s.addr, Size: p.c.unit,
-			FD: -1, Offset: int64(one.offset()),
-			Page: p.c.page, Node: p.c.node, Tag: Private,
-		}
-		if p.c.file != nil {
-			e[i].File, e[i].FD = p.c.file.id, p.c.file.fd
-		}
-		if s.shared {
-			e[i].Tag = Shared
-		}
+		e[i] = p.c.extent(uint64(p.first+i), p.c.slots[p.first+i].entry(), p.c.file)
 	}
 	return e
 }

@@ -37,6 +37,8 @@ type slot struct {
 	mapped    bool // it is mapped from the file
 	listed    bool // look-ups find it
 	addr      memtable.IOVA
+	node      int // NUMA node that its pages lie on; AnyNode: several, or nobody asked
+	pins      int // who keeps its pages where they are in physical memory
 	owner     string
 }
 
@@ -68,6 +70,7 @@ func (a *Arena) move(p part, to state) {
 			s.owner, s.shared, s.announced = "", false, false
 			c.low = min(c.low, p.first+i)
 		}
+		c.note(p.first + i)
 	}
 	if c.low >= p.first && c.low < p.first+p.n {
 		for c.low < len(c.slots) && c.slots[c.low].state != free && c.slots[c.low].state != idle {

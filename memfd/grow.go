@@ -148,6 +148,7 @@ func (a *Arena) claim(c *class, g growth) (p part, would Growth, err error) {
 	for i := range p.slots() {
 		s := &c.slots[p.first+i]
 		s.owner, s.shared = g.owner, g.shared
+		c.note(p.first + i)
 	}
 	return p, would, nil
 }

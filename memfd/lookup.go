@@ -18,39 +18,58 @@ func (a *Arena) classOf(va memtable.VA) (c *class, off uint64) {
 }
 
 // Lookup gives the extent that va lies in; ok is false if nothing is mapped
-// there. It takes the same time however much is mapped.
+// there, reserved or not. It takes no lock, and the same short time however much
+// is mapped. What it tells may have changed when the caller reads it, unless the
+// caller holds the memory.
 func (a *Arena) Lookup(va memtable.VA) (e memtable.Extent, ok bool) {
 	c, off := a.classOf(va)
 	if c == nil {
 		return e, false
 	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	i := int(off / c.unit)
-	if i >= len(c.slots) || !c.slots[i].mapped {
-		return e, false
+	for i := off >> c.shift; ; {
+		f := c.shown.Load()
+		now := entry(c.index[i].Load())
+		if now&present == 0 {
+			return e, false
+		}
+		// A file that was there before and after was there in between.
+		if f == c.shown.Load() {
+			return c.extent(i, now, f), true
+		}
 	}
-	return part{c, i, 1}.extents()[0], true
 }
 
-// iova gives the device's address of a byte in a block, and for how many bytes
-// it goes on without a break: at least to the end of the extent.
+// Addr gives the device's address of a byte of ours, and for how many bytes it
+// goes on: to the end of the extent, behind which one may ask again. ok is false
+// where nothing is mapped. It reads the record that was made as the memory was
+// mapped (see Recheck), takes no lock and always the same time.
+func (a *Arena) Addr(va memtable.VA) (addr memtable.IOVA, n uint64, ok bool) {
+	c, off := a.classOf(va)
+	if c == nil {
+		return 0, 0, false
+	}
+	now := entry(c.index[off>>c.shift].Load())
+	in := off & (c.unit - 1)
+	return now.addr() + memtable.IOVA(in), c.unit - in, now&present != 0
+}
+
+// iova is Addr with n to where the addresses of neighbours do not follow one
+// another any more. Where the device's address is ours that is the whole
+// reservation, for whoever has a block to its end.
 func (a *Arena) iova(va memtable.VA) (addr memtable.IOVA, n uint64, ok bool) {
+	addr, n, ok = a.Addr(va)
 	c, off := a.classOf(va)
 	switch {
-	case c == nil:
+	case !ok:
 		return 0, 0, false
 	case a.o.IOVA == IOVAAsVA:
-		return memtable.IOVA(numberOf(va)), uint64(len(c.mem)) - off, true
+		return addr, uint64(len(c.mem)) - off, true
 	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	i, off := int(off/c.unit), off%c.unit
-	if i >= len(c.slots) || !c.slots[i].mapped {
-		return 0, 0, false
-	}
-	addr, n = c.slots[i].addr+memtable.IOVA(off), c.unit-off
-	for i++; i < len(c.slots) && c.slots[i].mapped && c.slots[i].addr == addr+memtable.IOVA(n); i++ {
+	for i := off>>c.shift + 1; i < uint64(len(c.index)); i++ {
+		next := entry(c.index[i].Load())
+		if next&present == 0 || next.addr() != addr+memtable.IOVA(n) {
+			break
+		}
 		n += c.unit
 	}
 	return addr, n, true

@@ -30,7 +30,7 @@ func (a *Arena) populate(p part) error {
 		if err != nil {
 			return err
 		}
-		a.locked(func() { c.file = f })
+		a.locked(func() { c.setFile(f) })
 	}
 	for i, r := range fresh {
 		if err := a.back(r); err != nil {
@@ -57,7 +57,7 @@ func (a *Arena) fileName(c *class) string {
 func (a *Arena) back(p part) error {
 	c, fd := p.c, p.c.file.fd
 	// A call that fails may have taken some of the pages.
-	a.mark(p, func(s *slot) { s.pages = true; c.held++ })
+	a.mark(p, func(s *slot) { s.pages, s.node = true, c.node; c.held++ })
 	if err := a.k.allocate(fd, int64(p.offset()), int64(p.size()), c.node); err != nil {
 		err = a.shortOfPages(c, p.size(), err)
 		a.discard(p)
@@ -142,7 +142,8 @@ func (a *Arena) closeEmpty(c *class) {
 	var f *file
 	a.locked(func() {
 		if c.held == 0 {
-			f, c.file = c.file, nil
+			f = c.file
+			c.setFile(nil)
 		}
 	})
 	if f != nil {
@@ -155,6 +156,7 @@ func (a *Arena) mark(p part, f func(s *slot)) {
 	a.locked(func() {
 		for i := range p.n {
 			f(&p.c.slots[p.first+i])
+			p.c.note(p.first + i)
 		}
 	})
 }

@@ -273,7 +273,11 @@ func (h *history) checkLookups(t *rapid.T, quarantined func(uint64) bool) {
 				t.Fatalf("the look-up of %v gives %+v, want %+v", va, found, e)
 			}
 		}
-		if addr, n, ok := h.a.iova(e.VA.Add(1)); !ok || addr != e.Addr+1 || n < e.Size-1 {
+		addr, n, ok := h.a.iova(e.VA.Add(1))
+		if !ok && quarantined(numberOf(e.VA)) {
+			continue // as above
+		}
+		if !ok || addr != e.Addr+1 || n < e.Size-1 {
 			t.Fatalf("the IOVA of %v+1 is %x for %d bytes", e.VA, addr, n)
 		}
 	}

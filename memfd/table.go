@@ -36,11 +36,8 @@ func (a *Arena) resolve(p part, contiguous bool) error {
 				Have: c.unit, Advice: "use larger pages, or an IOMMU (IOVAAsVA)"}
 		}
 	}
-	a.locked(func() {
-		for i := range addr {
-			c.slots[p.first+i].addr = addr[i]
-		}
-	})
+	i := 0
+	a.mark(p, func(s *slot) { s.addr = addr[i]; i++ })
 	return nil
 }
 

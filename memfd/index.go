@@ -1,0 +1,66 @@
+package memfd
+
+import "github.com/vhostd/vhostd/memtable"
+
+// entry is what look-ups by VA know of an extent, in one word, so that they need
+// no lock: it is written under Arena.mu and read at any time. The address of an
+// extent is a multiple of the system's page size, which leaves its low bits for
+// the rest.
+type entry uint64
+
+const (
+	present entry = 1 << iota // it is mapped, and its address is known
+	pinned
+	shared
+
+	nodeBit   = 3 // from here on: 0, or the NUMA node and one
+	entryBits = 12
+	mostNodes = 1<<(entryBits-nodeBit) - 1
+)
+
+// entry tells of a slot as it is now. Arena.mu is held.
+func (s *slot) entry() entry {
+	e := entry(s.addr)
+	if s.listed {
+		e |= present
+	}
+	if s.pins > 0 {
+		e |= pinned
+	}
+	if s.shared {
+		e |= shared
+	}
+	if s.node >= 0 && s.node < mostNodes {
+		e |= entry(s.node+1) << nodeBit
+	}
+	return e
+}
+
+func (e entry) addr() memtable.IOVA { return memtable.IOVA(e &^ (1<<entryBits - 1)) }
+
+func (e entry) node() int { return int(e>>nodeBit&mostNodes) - 1 }
+
+// note lets look-ups see slot i as it is now. Arena.mu is held.
+func (c *class) note(i int) { c.index[i].Store(uint64(c.slots[i].entry())) }
+
+// extent tells of extent i, which has e and lies in f.
+func (c *class) extent(i uint64, e entry, f *file) memtable.Extent {
+	x := memtable.Extent{
+		VA: c.base.Add(i << c.shift), Addr: e.addr(), Size: c.unit,
+		FD: -1, Offset: int64(i << c.shift),
+		Page: c.page, Node: e.node(), Tag: Private, Pinned: e&pinned != 0,
+	}
+	if f != nil {
+		x.File, x.FD = f.id, f.fd
+	}
+	if e&shared != 0 {
+		x.Tag = Shared
+	}
+	return x
+}
+
+// setFile is for who holds both locks.
+func (c *class) setFile(f *file) {
+	c.file = f
+	c.shown.Store(f)
+}
