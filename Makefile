@@ -11,13 +11,15 @@ PKG ?= ./...
 # What runs without a peer, and what needs one.
 UNIT = $$($(GO) list ./... | grep -v -e /qemu-test -e /conformance)
 # Packages where goroutines meet; the race detector costs five times the time.
-RACE = ./memtable/... ./virtio/... ./vhost/... ./cmd/...
+RACE = ./memtable/... ./memfd/... ./virtio/... ./vhost/... ./cmd/...
 
 # Groups of tests as NAME:SECONDS:COMMAND; the seconds are a budget on two cores.
 # Their sum is the promise that `make test` takes less than twenty minutes.
 lint  = 'lint:150:$(MAKE) -s lint'
 unit  = 'unit:150:$(GO) test -json $(UNIT)'
 race  = 'race:210:$(GO) test -json -race -short $(RACE)'
+# The memory supply needs no rights: its tests as a user who has none.
+nobody = 'nobody:60:$(GO) build -o bin/nobody ./tools/nobody && $(GO) test -json -count=1 -exec $(CURDIR)/bin/nobody ./memfd'
 conformance = 'conformance:60:$(GO) test -json ./vhost/conformance'
 fuzz  = 'fuzz:150:$(GO) run ./tools/fuzz -go $(GO) -time 5s'
 peers = 'peers:180:$(GO) test -json -count=1 ./qemu-test/peers'
@@ -27,7 +29,7 @@ qemu  = 'qemu:300:$(GO) test -json -count=1 -timeout 15m $$($(GO) list ./qemu-te
 TESTGROUPS = ./tools/hugepages.sh 64 $(GO) run ./tools/testgroups
 
 .DEFAULT_GOAL := build
-.PHONY: help build install test test-long race fuzz lint bench demo mutants deps cover clean go-version soft-deps
+.PHONY: help build install test test-long race nobody fuzz lint bench demo mutants deps cover clean go-version soft-deps
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r t d; do printf '  %-11s %s\n' "$$t" "$$d"; done
@@ -37,10 +39,10 @@ build: go-version ## build bin/vhostd, one static binary
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/ ./cmd/vhostd
 
 test: go-version soft-deps build ## run all tests, each group against its budget of time
-	@$(TESTGROUPS) $(lint) $(unit) $(conformance) $(race) $(fuzz) $(peers) $(qemu)
+	@$(TESTGROUPS) $(lint) $(unit) $(nobody) $(conformance) $(race) $(fuzz) $(peers) $(qemu)
 
 test-long: go-version soft-deps build ## run all tests under the race detector, and fuzz each target for a minute
-	@$(TESTGROUPS) $(lint) $(conformance) 'race:1200:$(GO) test -json -race -count=1 $(UNIT)' \
+	@$(TESTGROUPS) $(lint) $(nobody) $(conformance) 'race:1200:$(GO) test -json -race -count=1 $(UNIT)' \
 		'fuzz:3600:$(GO) run ./tools/fuzz -go $(GO) -time 60s' $(peers) $(qemu)
 
 race: go-version ## run the unit tests under the race detector
@@ -48,6 +50,10 @@ race: go-version ## run the unit tests under the race detector
 
 fuzz: go-version ## fuzz each target for five seconds, tell what its inputs reach
 	@$(TESTGROUPS) $(fuzz)
+
+nobody: go-version ## run the tests of the memory supply as a user without rights
+	@mkdir -p bin
+	@$(TESTGROUPS) $(nobody)
 
 lint: go-version ## gofmt, go vet (amd64 and arm64), staticcheck, and the house rules
 	@bad=$$(gofmt -l $$(git ls-files -co --exclude-standard '*.go')); test -z "$$bad" || { echo "not gofmt-clean:" $$bad; exit 1; }
