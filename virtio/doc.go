@@ -1,7 +1,8 @@
 // Package virtio is how it moves: feature bits and virtqueues.
 //
 // A [Queue] is the device's side of one virtqueue: it takes descriptor chains
-// that a driver made available, and puts them back as used. What belongs here
+// that a driver made available, and puts them back as used. A [DriverQueue] is
+// the driver's side, over any [Transport]. What belongs here
 // is what every device type shares: the ring formats, the checks a hostile
 // driver makes necessary, notification suppression, the dirty log of what the
 // device wrote. What a frame, a sector or a packet is belongs to the packages
@@ -32,4 +33,6 @@
 // length 0 and is counted. A bad head or index breaks the ring, see
 // [RingError]. Memory that vanishes is a fault of the mapping's owner, see
 // package memtable.
+//
+// A driver trusts its device no more than that. See [DriverQueue].
 package virtio
