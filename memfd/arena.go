@@ -18,6 +18,7 @@ type Arena struct {
 	k       kernel
 	classes []*class // in order of preference
 	users   users
+	outside outside
 
 	// table has what is mapped, by IOVA. listing is held over its changes.
 	table   memtable.Cell[memtable.Table[memtable.IOVA]]
@@ -68,7 +69,8 @@ func newArena(k kernel, o Options) (*Arena, error) {
 			if a.usage[node] == nil {
 				a.usage[node] = new(usage)
 			}
-			a.usage[node][free] += c.all().size()
+			c.count = a.usage[node]
+			c.count[free] += c.all().size()
 		}
 	}
 	for node, size := range o.Minimum {
@@ -107,7 +109,7 @@ func (a *Arena) Close() error {
 		return err
 	}
 	ctx := context.Background()
-	err := a.Reclaim(ctx)
+	err := errors.Join(a.expelAll(ctx), a.Reclaim(ctx))
 	var kept []part
 	a.locked(func() {
 		if a.closed {
@@ -155,7 +157,7 @@ func (a *Arena) unreserve() (err error) {
 		var runs []part
 		a.locked(func() {
 			runs = c.all().runs(func(s *slot) bool { return s.state == free })
-			c.slots, *a.usage[c.node] = nil, usage{}
+			c.slots, *c.count = nil, usage{}
 		})
 		for _, p := range runs {
 			err = errors.Join(err, a.k.unmap(p.mem()))

@@ -10,14 +10,19 @@ import (
 
 // class is the memory of one page size on one node: a reservation, cut into
 // extents, and the file they come from. Extent i is at i times the size of an
-// extent, in the reservation and in the file.
+// extent, in the reservation and in the file. Each piece of external memory is a
+// class too, whose reservation and file are not ours.
 type class struct {
 	page uint64 // bytes
 	node int
 	huge bool
 	unit uint64 // size of an extent, bytes
 
-	shift uint8 // log2 of unit
+	shift uint8 // log2 of unit; 63 where there is one extent of any size
+
+	ext   *External // whose memory it is; nil: the arena's
+	start int64     // where in the file it begins, bytes
+	count *usage    // what its extents are counted in
 
 	mem   []byte // the reservation; most of it must not be touched
 	base  memtable.VA
@@ -62,6 +67,17 @@ func newClass(k kernel, o *Options, base, page uint64, node int, huge bool) (*cl
 	c.slots, c.index = make([]slot, n), make([]atomic.Uint64, n)
 	c.shift = uint8(bits.TrailingZeros64(c.unit))
 	return c, nil
+}
+
+// inFile gives the offset in the file of extent i.
+func (c *class) inFile(i int) int64 { return c.start + int64(i)*int64(c.unit) }
+
+// owner is who is blamed for a fault.
+func (c *class) owner() any {
+	if c.ext != nil {
+		return c.ext
+	}
+	return c
 }
 
 // String is for whoever shows the owner of a memtable.FaultError.
@@ -128,6 +144,14 @@ func (c *class) search(n int, do func(s state) bool) (p part, longest int) {
 		longest = max(longest, run)
 	}
 	return part{}, longest
+}
+
+// told gives those extents of p that watchers know. Arena.mu is held.
+func (p part) told() (e []memtable.Extent) {
+	for _, r := range p.runs(func(s *slot) bool { return s.told }) {
+		e = append(e, r.extents()...)
+	}
+	return e
 }
 
 // extents tells of the extents of p. Arena.mu is held.

@@ -36,6 +36,7 @@ type slot struct {
 	pages     bool // it may have memory in the file
 	mapped    bool // it is mapped from the file
 	listed    bool // look-ups find it
+	told      bool // watchers heard that it is there
 	addr      memtable.IOVA
 	node      int // NUMA node that its pages lie on; AnyNode: several, or nobody asked
 	pins      int // who keeps its pages where they are in physical memory
@@ -60,14 +61,14 @@ func (u *usage) firm() uint64 { return u[idle] + u[arriving] + u[live] + u[leavi
 
 // move puts the slots of p in a state, and counts. Arena.mu is held.
 func (a *Arena) move(p part, to state) {
-	c, u := p.c, a.usage[p.c.node]
+	c, u := p.c, p.c.count
 	for i := range p.slots() {
 		s := &c.slots[p.first+i]
 		u[s.state] -= c.unit
 		u[to] += c.unit
 		s.state = to
 		if to == free || to == idle {
-			s.owner, s.shared, s.announced = "", false, false
+			s.owner, s.shared, s.announced, s.told = "", false, false, false
 			c.low = min(c.low, p.first+i)
 		}
 		c.note(p.first + i)

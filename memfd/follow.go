@@ -143,7 +143,7 @@ func inParallel(all []*follower, do func(*follower) error) error {
 
 // pick gives the slots that do, by class and offset. mu is held.
 func (a *Arena) pick(do func(s *slot) bool) (slots []*slot, e []memtable.Extent) {
-	for _, c := range a.classes {
+	for _, c := range a.everywhere() {
 		for _, p := range c.all().runs(do) {
 			for i := range p.n {
 				slots = append(slots, &c.slots[p.first+i])

@@ -97,23 +97,34 @@ func (a *Arena) growIn(ctx context.Context, c *class, g growth) (part, error) {
 		a.locked(func() { a.unclaim(p) })
 		return part{}, err
 	}
-	if err = a.resolve(p, g.contiguous); err == nil {
-		err = a.list(p)
+	if err = a.resolve(p, g.contiguous); err != nil {
+		a.locked(func() { a.move(p, leaving) })
+		return part{}, errors.Join(err, a.depart(context.WithoutCancel(ctx), p))
 	}
+	return p, a.arrive(ctx, p, g.shared)
+}
+
+// arrive takes p into use: look-ups find it, mirrors that are to have it have
+// accepted, and watchers have heard. After an error p is on its way back.
+func (a *Arena) arrive(ctx context.Context, p part, shared bool) error {
+	err := a.list(p)
 	if err == nil {
-		err = a.announce(ctx, p, g.shared)
+		err = a.announce(ctx, p, shared)
 	}
 	if err != nil {
 		a.locked(func() { a.move(p, leaving) })
-		return part{}, errors.Join(err, a.depart(context.WithoutCancel(ctx), p))
+		return errors.Join(err, a.depart(context.WithoutCancel(ctx), p))
 	}
 	var e []memtable.Extent
 	a.locked(func() {
 		a.move(p, live)
+		for i := range p.slots() {
+			p.slots()[i].told = true
+		}
 		e = p.extents()
 	})
 	a.tell(Event{Kind: Allocated, Extents: e})
-	return p, nil
+	return nil
 }
 
 // claim takes slots for g, if the limit allows, and tells what it would grow to.

@@ -1,6 +1,10 @@
 package memfd
 
-import "github.com/vhostd/vhostd/memtable"
+import (
+	"math"
+
+	"github.com/vhostd/vhostd/memtable"
+)
 
 // entry is what look-ups by VA know of an extent, in one word, so that they need
 // no lock: it is written under Arena.mu and read at any time. The address of an
@@ -20,7 +24,7 @@ const (
 
 // entry tells of a slot as it is now. Arena.mu is held.
 func (s *slot) entry() entry {
-	e := entry(s.addr)
+	e := entry(s.addr) &^ (1<<entryBits - 1)
 	if s.listed {
 		e |= present
 	}
@@ -36,7 +40,15 @@ func (s *slot) entry() entry {
 	return e
 }
 
-func (e entry) addr() memtable.IOVA { return memtable.IOVA(e &^ (1<<entryBits - 1)) }
+// addr is NoIOVA where it is the last page of all, which external memory that
+// has an address never has.
+func (e entry) addr() memtable.IOVA {
+	const none = math.MaxUint64 &^ (1<<entryBits - 1)
+	if e &= none; e == none {
+		return memtable.NoIOVA
+	}
+	return memtable.IOVA(e)
+}
 
 func (e entry) node() int { return int(e>>nodeBit&mostNodes) - 1 }
 
@@ -47,7 +59,7 @@ func (c *class) note(i int) { c.index[i].Store(uint64(c.slots[i].entry())) }
 func (c *class) extent(i uint64, e entry, f *file) memtable.Extent {
 	x := memtable.Extent{
 		VA: c.base.Add(i << c.shift), Addr: e.addr(), Size: c.unit,
-		FD: -1, Offset: int64(i << c.shift),
+		FD: -1, Offset: c.inFile(int(i)),
 		Page: c.page, Node: e.node(), Tag: Private, Pinned: e&pinned != 0,
 	}
 	if f != nil {

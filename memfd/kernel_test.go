@@ -62,6 +62,13 @@ func (s *saboteur) seal(fd, seals int) error {
 	return s.linux.seal(fd, seals)
 }
 
+func (s *saboteur) duplicate(fd int) (int, error) {
+	if err := s.next("duplicate"); err != nil {
+		return -1, err
+	}
+	return s.linux.duplicate(fd)
+}
+
 func (s *saboteur) identify(fd int) (memtable.FileID, error) {
 	if err := s.next("identify"); err != nil {
 		return memtable.FileID{}, err

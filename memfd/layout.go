@@ -10,14 +10,15 @@ type Layout struct {
 
 // ClassLayout is the memory of one page size and node.
 type ClassLayout struct {
-	Page   uint64          // bytes
-	Node   int             // AnyNode: wherever the kernel puts it
-	Extent uint64          // bytes
-	VA     memtable.VA     // of the reservation
-	Space  uint64          // of the reservation, bytes
-	File   memtable.FileID // zero: there is none
-	Mapped uint64          // bytes
-	Blocks []BlockLayout   // by offset, without what is free
+	External string          // name of the external memory or of its heap; "": memory of the arena
+	Page     uint64          // bytes
+	Node     int             // AnyNode: wherever the kernel puts it
+	Extent   uint64          // bytes
+	VA       memtable.VA     // of the reservation
+	Space    uint64          // of the reservation, bytes
+	File     memtable.FileID // zero: there is none
+	Mapped   uint64          // bytes
+	Blocks   []BlockLayout   // by offset, without what is free
 }
 
 // BlockLayout is a run of extents that are alike.
@@ -35,8 +36,8 @@ func (a *Arena) Layout() Layout {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	l := Layout{Mirrors: len(a.followers)}
-	for _, c := range a.classes {
-		cl := ClassLayout{Page: c.page, Node: c.node, Extent: c.unit, VA: c.base, Space: uint64(len(c.mem))}
+	for _, c := range a.everywhere() {
+		cl := ClassLayout{External: c.ext.Name(), Page: c.page, Node: c.node, Extent: c.unit, VA: c.base, Space: uint64(len(c.mem))}
 		if c.file != nil {
 			cl.File = c.file.id
 		}
@@ -55,7 +56,7 @@ func (a *Arena) Layout() Layout {
 func (p part) layout() []BlockLayout {
 	var all []BlockLayout
 	for i, s := range p.slots() {
-		b := BlockLayout{VA: p.one(i).va(), Offset: p.one(i).offset(), Size: p.c.unit,
+		b := BlockLayout{VA: p.one(i).va(), Offset: uint64(p.c.inFile(p.first + i)), Size: p.c.unit,
 			State: s.state.String(), Owner: s.owner, Shared: s.shared}
 		if n := len(all) - 1; n >= 0 {
 			last := &all[n]

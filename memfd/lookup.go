@@ -5,8 +5,11 @@ import "github.com/vhostd/vhostd/memtable"
 // numberOf is for arithmetic; it never becomes a pointer again.
 func numberOf(va memtable.VA) uint64 { return uint64(uintptr(va.Pointer())) }
 
-// classOf finds the reservation that va lies in. There are as many as page
-// sizes times nodes.
+// offsetOf gives where in the reservation va lies.
+func (c *class) offsetOf(va memtable.VA) uint64 { return numberOf(va) - c.first }
+
+// classOf finds the reservation or the external memory that va lies in. Of our
+// own there are as many as page sizes times nodes.
 func (a *Arena) classOf(va memtable.VA) (c *class, off uint64) {
 	at := numberOf(va)
 	for _, c := range a.classes {
@@ -14,7 +17,7 @@ func (a *Arena) classOf(va memtable.VA) (c *class, off uint64) {
 			return c, off
 		}
 	}
-	return nil, 0
+	return a.outside.find(at)
 }
 
 // Lookup gives the extent that va lies in; ok is false if nothing is mapped
@@ -48,9 +51,11 @@ func (a *Arena) Addr(va memtable.VA) (addr memtable.IOVA, n uint64, ok bool) {
 	if c == nil {
 		return 0, 0, false
 	}
-	now := entry(c.index[off>>c.shift].Load())
-	in := off & (c.unit - 1)
-	return now.addr() + memtable.IOVA(in), c.unit - in, now&present != 0
+	i := off >> c.shift
+	now := entry(c.index[i].Load())
+	in := off - i<<c.shift
+	addr = now.addr()
+	return addr + memtable.IOVA(in), c.unit - in, now&present != 0 && addr != memtable.NoIOVA
 }
 
 // iova is Addr with n to where the addresses of neighbours do not follow one
@@ -62,7 +67,7 @@ func (a *Arena) iova(va memtable.VA) (addr memtable.IOVA, n uint64, ok bool) {
 	switch {
 	case !ok:
 		return 0, 0, false
-	case a.o.IOVA == IOVAAsVA:
+	case a.o.IOVA == IOVAAsVA && c.ext == nil:
 		return addr, uint64(len(c.mem)) - off, true
 	}
 	for i := off>>c.shift + 1; i < uint64(len(c.index)); i++ {

@@ -106,6 +106,10 @@ func (a *Arena) discard(p part) {
 // withdraw takes the memory of p out of the address space, and then out of the
 // file. What an error leaves undone, the next call does.
 func (a *Arena) withdraw(p part) error {
+	if p.c.ext != nil {
+		a.exclude(p.c)
+		return nil
+	}
 	p.c.work.Lock()
 	defer p.c.work.Unlock()
 	var mapped, backed []part

@@ -62,7 +62,7 @@ func (a *Arena) part(va memtable.VA, size uint64) (part, error) {
 // waited for, unmapped and given to the kernel.
 func (a *Arena) depart(ctx context.Context, p part) error {
 	var e []memtable.Extent
-	a.locked(func() { e = p.extents() })
+	a.locked(func() { e = p.told() })
 	for {
 		err := a.leave(ctx, p)
 		if err == nil {
@@ -92,7 +92,9 @@ func (a *Arena) depart(ctx context.Context, p part) error {
 	if err := a.goneFor(ctx, gone); err != nil {
 		return err
 	}
-	a.tell(Event{Kind: Gone, Extents: e})
+	if len(e) > 0 {
+		a.tell(Event{Kind: Gone, Extents: e})
+	}
 	return nil
 }
 
@@ -137,7 +139,7 @@ func (a *Arena) divide(p part) (stay, gone part) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	n := 0
-	if least := a.o.Minimum[p.c.node]; least > 0 {
+	if least := a.o.Minimum[p.c.node]; least > 0 && p.c.ext == nil {
 		rest := a.usage[p.c.node].firm() - p.size() // without p
 		for n < p.n && p.c.slots[p.first+n].listed && rest+uint64(n)*p.c.unit < least {
 			n++
@@ -159,7 +161,7 @@ func (a *Arena) quarantine(p part, err error) error {
 func (a *Arena) Reclaim(ctx context.Context) error {
 	var parts []part
 	a.locked(func() {
-		for _, c := range a.classes {
+		for _, c := range a.everywhere() {
 			parts = append(parts, c.all().runs(func(s *slot) bool { return s.state == quarantined })...)
 		}
 		for _, p := range parts {

@@ -15,6 +15,7 @@ import (
 type kernel interface {
 	create(name string, flags int) (fd int, err error)
 	seal(fd int, seals int) error
+	duplicate(fd int) (own int, err error)
 	identify(fd int) (memtable.FileID, error)
 	allocate(fd int, off, n int64, node int) error // pages that read zero, or an error: never a fault later
 	punch(fd int, off, n int64) error
@@ -40,6 +41,11 @@ func (linux) create(name string, flags int) (int, error) {
 func (linux) seal(fd, seals int) error {
 	_, err := unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, seals)
 	return os.NewSyscallError("fcntl", err)
+}
+
+func (linux) duplicate(fd int) (int, error) {
+	own, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
+	return own, os.NewSyscallError("fcntl", err)
 }
 
 func (linux) identify(fd int) (memtable.FileID, error) {

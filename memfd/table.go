@@ -43,7 +43,7 @@ func (a *Arena) resolve(p part, contiguous bool) error {
 
 // piece is a region of the table: contiguous here, for devices and in the file.
 type piece struct {
-	addr, off, size uint64 // off: in the file, and in the reservation
+	addr, off, size uint64 // off: in the reservation
 }
 
 func (p piece) end() uint64 { return p.addr + p.size }
@@ -52,7 +52,7 @@ func (p piece) end() uint64 { return p.addr + p.size }
 func (p part) pieces(do func(s *slot) bool) []piece {
 	var all []piece
 	for i := range p.n {
-		if s := &p.c.slots[p.first+i]; do(s) {
+		if s := &p.c.slots[p.first+i]; s.addr != memtable.NoIOVA && do(s) {
 			all = append(all, piece{uint64(s.addr), p.one(i).offset(), p.c.unit})
 		}
 	}
@@ -68,12 +68,13 @@ func (a *Arena) list(p part) error {
 	var fresh []piece
 	a.locked(func() { fresh = p.pieces(func(s *slot) bool { return !s.listed }) })
 	if len(fresh) == 0 {
+		a.mark(p, func(s *slot) { s.listed = true })
 		return nil
 	}
 	remove := a.regions(p.c, fresh, 1)
 	all := slices.Clone(fresh)
 	for _, r := range remove {
-		all = append(all, piece{uint64(r.Addr), uint64(r.Mem.Offset()), r.Size})
+		all = append(all, piece{uint64(r.Addr), p.c.offsetOf(r.Mem.VA()), r.Size})
 	}
 	slices.SortFunc(all, func(x, y piece) int { return cmp.Compare(x.addr, y.addr) })
 	joined := all[:1]
@@ -99,12 +100,13 @@ func (a *Arena) unlist(p part) error {
 	var old []piece
 	a.locked(func() { old = p.pieces(func(s *slot) bool { return s.listed }) })
 	if len(old) == 0 {
+		a.mark(p, func(s *slot) { s.listed = false })
 		return nil
 	}
 	remove := a.regions(p.c, old, 0)
 	var rest []piece
 	for _, r := range remove {
-		at := piece{uint64(r.Addr), uint64(r.Mem.Offset()), r.Size}
+		at := piece{uint64(r.Addr), p.c.offsetOf(r.Mem.VA()), r.Size}
 		for len(old) > 0 && old[0].addr < at.end() {
 			if lead := old[0].addr - at.addr; lead > 0 {
 				rest = append(rest, piece{at.addr, at.off, lead})
@@ -136,7 +138,7 @@ func (a *Arena) regions(c *class, pieces []piece, near uint64) (found []memtable
 		for ; i < len(all) && uint64(all[i].Addr) < p.end()+near; i++ {
 			r := all[i]
 			known := len(found) > 0 && found[len(found)-1].Addr >= r.Addr
-			if !known && r.Mem.Owner() == c {
+			if !known && r.Mem.Owner() == c.owner() {
 				found = append(found, r)
 			}
 		}
@@ -150,10 +152,14 @@ func (a *Arena) regions(c *class, pieces []piece, near uint64) (found []memtable
 // by settle.
 func (a *Arena) replace(c *class, remove []memtable.Region[memtable.IOVA], pieces []piece) error {
 	var id memtable.FileID
-	a.locked(func() { id = c.file.id })
+	a.locked(func() {
+		if c.file != nil {
+			id = c.file.id
+		}
+	})
 	add := make([]memtable.Region[memtable.IOVA], len(pieces))
 	for i, p := range pieces {
-		m := memtable.Wrap(c.mem[p.off:][:p.size], id, int64(p.off), c)
+		m := memtable.Wrap(c.mem[p.off:][:p.size], id, c.inFile(int(p.off/c.unit)), c.owner())
 		add[i] = memtable.Region[memtable.IOVA]{Addr: memtable.IOVA(p.addr), Size: p.size, Mem: m}
 	}
 	next, err := a.table.Current().With(add, remove)

@@ -14,6 +14,7 @@ type users struct {
 	heaps names[*Heap]
 	pools names[*Pool]
 	zones zones
+	known names[*External]
 }
 
 // close ends all of them that have nothing lent. What the others have lent is

@@ -23,7 +23,7 @@ func (a *Arena) Walk() iter.Seq[memtable.Extent] {
 		var run memtable.Extent
 		for _, e := range a.Extents() {
 			if e.File == run.File && e.Tag == run.Tag && e.Offset == run.Offset+int64(run.Size) &&
-				e.Addr == run.Addr+memtable.IOVA(run.Size) {
+				e.Addr == run.Addr+memtable.IOVA(run.Size) && numberOf(e.VA) == numberOf(run.VA)+run.Size {
 				run.Size += e.Size
 				continue
 			}

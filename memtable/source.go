@@ -42,6 +42,10 @@ const (
 	IOVAAsPA
 )
 
+// NoIOVA is the address of memory that no device can be told of, because nobody
+// knows where it is for one.
+const NoIOVA = ^IOVA(0)
+
 // Source has memory to share: an arena, a test.
 type Source interface {
 	// Follow announces all extents there are to m, and from then on every
