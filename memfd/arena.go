@@ -79,6 +79,7 @@ func newArena(k kernel, o Options) (*Arena, error) {
 			return nil, errors.Join(fmt.Errorf("the minimum of node %d: %w", node, err), a.Close())
 		}
 	}
+	a.register()
 	return a, nil
 }
 
@@ -138,6 +139,7 @@ func (a *Arena) Close() error {
 		a.locked(func() { a.closed = false })
 		return err
 	}
+	a.unregister()
 	return a.unreserve()
 }
 

@@ -27,7 +27,7 @@ func TestReservationsBeginAtTheBaseOneAfterAnother(t *testing.T) {
 		want := []uint64{4<<30 + 16<<10, 4<<30 + 16<<10 + 1<<20}
 		var got []uint64
 		for _, c := range a.Layout().Classes {
-			got = append(got, numberOf(c.VA))
+			got = append(got, uint64(c.VA))
 		}
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Error(diff)

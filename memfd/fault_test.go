@@ -184,7 +184,7 @@ func stateAt(a *Arena, q *QuarantineError) string {
 	var s []string
 	for _, c := range a.Layout().Classes {
 		for _, b := range c.Blocks {
-			if at := numberOf(b.VA); at < numberOf(q.VA)+q.Size && numberOf(q.VA) < at+b.Size {
+			if at := uint64(b.VA); at < numberOf(q.VA)+q.Size && numberOf(q.VA) < at+b.Size {
 				s = append(s, b.State)
 			}
 		}

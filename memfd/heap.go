@@ -140,13 +140,13 @@ func (h *Heap) Realloc(ctx context.Context, b memtable.Buf, n, align uint64) (me
 
 // HeapStats are numbers of a heap. Used and Free make up Mapped.
 type HeapStats struct {
-	Allocations int    // that are lent
-	Mapped      uint64 // bytes the heap has of the arena
-	Used        uint64 // bytes lent, rounded up to multiples of 64
-	Free        uint64 // bytes
-	Greatest    uint64 // bytes that can be lent in one piece without growing
-	Grown       uint64 // bytes taken from the arena, ever
-	Returned    uint64 // bytes given back to it, ever
+	Allocations int    `json:"allocations"` // that are lent
+	Mapped      uint64 `json:"mapped"`      // bytes the heap has of the arena
+	Used        uint64 `json:"used"`        // bytes lent, rounded up to multiples of 64
+	Free        uint64 `json:"free"`        // bytes
+	Greatest    uint64 `json:"greatest"`    // bytes that can be lent in one piece without growing
+	Grown       uint64 `json:"grown"`       // bytes taken from the arena, ever
+	Returned    uint64 `json:"returned"`    // bytes given back to it, ever
 }
 
 // Stats tells how the heap does.

@@ -115,13 +115,13 @@ func (p *Pool) unlock() { <-p.turn }
 // PoolStats are numbers of a pool. While workers use it, they may be of slightly
 // different moments.
 type PoolStats struct {
-	Count    int    // buffers there are
-	Resident int    // of them, those that Shrink leaves
-	Free     int    // in the pool itself
-	Cached   int    // in caches
-	Lent     int    // with somebody
-	Refused  uint64 // given back although they were not lent, ever
-	Mapped   uint64 // bytes the pool has of the arena
+	Count    int    `json:"count"`    // buffers there are
+	Resident int    `json:"resident"` // of them, those that Shrink leaves
+	Free     int    `json:"free"`     // in the pool itself
+	Cached   int    `json:"cached"`   // in caches
+	Lent     int    `json:"lent"`     // with somebody
+	Refused  uint64 `json:"refused"`  // given back although they were not lent, ever
+	Mapped   uint64 `json:"mapped"`   // bytes the pool has of the arena
 }
 
 // Stats tells how the pool does.

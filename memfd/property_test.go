@@ -232,7 +232,7 @@ func (h *history) checkLayout(t *rapid.T) (quarantined func(at uint64) bool) {
 		t.Fatalf("%d bytes are kept, for a minimum of %d", kept, h.floor)
 	}
 	return func(at uint64) bool {
-		return slices.ContainsFunc(held, func(b BlockLayout) bool { return at-numberOf(b.VA) < b.Size })
+		return slices.ContainsFunc(held, func(b BlockLayout) bool { return at-uint64(b.VA) < b.Size })
 	}
 }
 

@@ -10,8 +10,6 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/vhostd/vhostd/memtable"
 )
 
 // small are options for an arena of system pages that costs little.
@@ -84,7 +82,7 @@ func look(t testing.TB, a *Arena, mirrors ...*witness) world {
 func (a *Arena) withoutFiles() Layout {
 	l := a.Layout()
 	for i := range l.Classes {
-		l.Classes[i].File = memtable.FileID{}
+		l.Classes[i].File.Dev, l.Classes[i].File.Ino = 0, 0
 	}
 	return l
 }

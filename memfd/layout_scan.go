@@ -1,0 +1,190 @@
+package memfd
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/vhostd/vhostd/memtable"
+)
+
+// Bounds of a layout. Memory of a million pages is looked at in pieces, so that
+// nobody who allocates waits for longer than a piece takes.
+const (
+	maxBlocks = 1 << 14 // of a class; where there are more, small ones are told together
+	piecesOf  = 4096    // extents, or chunks of a heap, that are looked at under one lock
+)
+
+// The numbers of regions that peers take: of a whole table, and of slots.
+var regionCounts = [...]int{8, 509}
+
+// Layout tells what is reserved, mapped and handed out, and to whom. It looks
+// at a large arena in pieces, so while memory comes and goes they may be of
+// slightly different moments.
+func (a *Arena) Layout() Layout {
+	l := Layout{Name: a.o.Name, Settings: a.settings(),
+		Classes: []ClassLayout{}, Mirrors: []MirrorLayout{}, Validators: []ValidatorLayout{}}
+	lent := make(lentMemory)
+	l.Heaps = a.layHeaps(lent)
+	l.Zones = a.layZones()
+	l.Pools = a.layPools(lent)
+	a.locked(func() {
+		l.Nodes = a.layNodes()
+		for _, f := range a.followers {
+			l.Mirrors = append(l.Mirrors, MirrorLayout{fmt.Sprintf("%T", f.m), len(f.known), f.stopping})
+		}
+		for _, v := range a.validators {
+			l.Validators = append(l.Validators, ValidatorLayout{v.name, v.node})
+		}
+	})
+	var runs []memtable.Run
+	for _, c := range a.classes {
+		s := scan{a: a, c: c, lent: lent[c], runs: runs, grain: c.unit}
+		l.Classes = append(l.Classes, s.class())
+		runs = s.runs
+	}
+	for _, n := range regionCounts {
+		l.Waste = append(l.Waste, wasteOf(runs, n))
+	}
+	return l
+}
+
+func (a *Arena) settings() Settings {
+	s := Settings{Pages: a.o.Pages, Space: a.o.Space, Base: Address(a.o.Base), Reserve: a.o.Reserve,
+		Linger: a.o.Linger, IOVA: "va", NoHuge: a.o.NoHuge}
+	if a.o.IOVA == IOVAAsPA {
+		s.IOVA = "pa"
+	}
+	return s
+}
+
+// layNodes tells of the nodes. mu is held.
+func (a *Arena) layNodes() (all []NodeLayout) {
+	for _, node := range slices.Sorted(maps.Keys(a.usage)) {
+		limit, limited := a.o.Limit[node]
+		all = append(all, NodeLayout{Node: node, Minimum: a.o.Minimum[node], Limited: limited, Limit: limit,
+			Mapped: a.usage[node].mapped()})
+	}
+	return all
+}
+
+// wasteOf plans the table for a peer that takes so many regions.
+func wasteOf(runs []memtable.Run, regions int) WasteLayout {
+	w := WasteLayout{Regions: regions}
+	p, err := memtable.MakePlan(runs, regions, 1)
+	if err != nil {
+		w.Error = err.Error()
+		if few, ok := errors.AsType[*memtable.PlanError](err); ok {
+			w.Needed = few.Needed
+		}
+		return w
+	}
+	w.Needed, w.Used, w.Shared, w.Waste = len(p.Regions), p.Used, p.Shared, p.Waste()
+	return w
+}
+
+// scan goes over the extents of a class.
+type scan struct {
+	a     *Arena
+	c     *class
+	lent  []uint64       // bytes, by extent
+	runs  []memtable.Run // that are in use and shared
+	grain uint64         // bytes
+	held  ClassLayout
+}
+
+// class gives the layout, and adds to runs.
+func (s *scan) class() ClassLayout {
+	c := s.c
+	s.held = ClassLayout{Page: c.page, Node: c.node, Extent: c.unit, VA: Address(c.first), Space: uint64(len(c.mem)), Blocks: []BlockLayout{}}
+	for at := 0; ; at += piecesOf {
+		var more bool
+		s.a.locked(func() { more = s.piece(at) })
+		if !more {
+			break
+		}
+		if len(s.held.Blocks) > maxBlocks {
+			s.coarsen()
+		}
+	}
+	for i := range s.held.Blocks {
+		s.held.Sum.add(s.held.Blocks[i].Amounts)
+	}
+	s.held.Grain = s.grain
+	return s.held
+}
+
+// piece looks at the extents from at on. mu is held.
+func (s *scan) piece(at int) (more bool) {
+	c := s.c
+	if c.file != nil {
+		s.held.File.Name, s.held.File.Dev, s.held.File.Ino = s.a.fileName(c), c.file.id.Dev, c.file.id.Ino
+	}
+	for i := at; i < min(at+piecesOf, len(c.slots)); i++ {
+		one := &c.slots[i]
+		if one.mapped {
+			s.held.Mapped += c.unit
+		}
+		if one.pages {
+			s.held.File.Held += c.unit
+			s.held.File.Size = uint64(i+1) * c.unit
+		}
+		if one.state != free {
+			s.extent(i, one)
+		}
+	}
+	return at+piecesOf < len(c.slots)
+}
+
+// extent adds one extent.
+func (s *scan) extent(i int, one *slot) {
+	c := s.c
+	off := uint64(i) * c.unit
+	b := BlockLayout{VA: Address(c.first + off), Offset: off, Size: c.unit, State: one.state.String(),
+		Owner: one.owner, Shared: one.shared, Pinned: one.pinned()}
+	var lent uint64
+	if i < len(s.lent) {
+		lent = s.lent[i]
+	}
+	b.Amounts = one.amounts(c.unit, lent)
+	if one.shared && one.state == live && c.file != nil {
+		s.run(memtable.Run{File: c.file.id, Offset: off, Addr: uint64(one.addr), Size: c.unit})
+	}
+	if n := len(s.held.Blocks) - 1; n >= 0 {
+		last := &s.held.Blocks[n]
+		if last.alike(&b) && last.Offset+last.Size == b.Offset || last.within(&b, s.grain) {
+			last.join(&b)
+			return
+		}
+	}
+	s.held.Blocks = append(s.held.Blocks, b)
+}
+
+// run adds memory that a peer must be told of.
+func (s *scan) run(r memtable.Run) {
+	if n := len(s.runs) - 1; n >= 0 {
+		last := &s.runs[n]
+		if last.File == r.File && last.Offset+last.Size == r.Offset && last.Addr+last.Size == r.Addr {
+			last.Size += r.Size
+			return
+		}
+	}
+	s.runs = append(s.runs, r)
+}
+
+// coarsen tells small blocks together until there are half as many as may be.
+func (s *scan) coarsen() {
+	for len(s.held.Blocks) > maxBlocks/2 {
+		s.grain *= 2
+		joined := s.held.Blocks[:1]
+		for _, b := range s.held.Blocks[1:] {
+			if last := &joined[len(joined)-1]; last.within(&b, s.grain) {
+				last.join(&b)
+			} else {
+				joined = append(joined, b)
+			}
+		}
+		s.held.Blocks = joined
+	}
+}
