@@ -108,6 +108,7 @@ type BlockLayout struct {
 	Size    uint64  `json:"size"`
 	State   string  `json:"state"` // "live", "idle", "arriving", "leaving", "going", "quarantined", "lost", Mixed
 	Owner   string  `json:"owner"` // "": nobody, or several
+	Node    int     `json:"node"`  // NUMA node that its pages lie on; AnyNode: several, or nobody knows
 	Shared  bool    `json:"shared"`
 	Pinned  bool    `json:"pinned"`
 	Amounts `json:"amounts"`
@@ -151,7 +152,8 @@ type PoolLayout struct {
 
 // MirrorLayout is somebody who follows.
 type MirrorLayout struct {
-	Type     string `json:"type"`    // of the mirror, in Go
+	Name     string `json:"name"`    // what it calls itself, or its type in Go
+	Private  bool   `json:"private"` // it hears of memory that is not shared too: a process of ours
 	Extents  int    `json:"extents"` // that it knows, or is being told of
 	Stopping bool   `json:"stopping"`
 }

@@ -1,7 +1,7 @@
 package memfd
 
 // pinned tells whether somebody keeps the pages where they are.
-func (s *slot) pinned() bool { return false }
+func (s *slot) pinned() bool { return s.pins > 0 }
 
 // amounts says what an extent of n bytes, of which so much is lent, is used for.
 func (s *slot) amounts(n, lent uint64) (a Amounts) {
@@ -41,7 +41,7 @@ func (a *Amounts) add(b Amounts) {
 // alike tells whether b and o are told as one. What is wholly vacant, or wholly
 // used, is not hidden in what is partly so.
 func (b *BlockLayout) alike(o *BlockLayout) bool {
-	return b.State == o.State && b.Owner == o.Owner && b.Shared == o.Shared && b.Pinned == o.Pinned &&
+	return b.State == o.State && b.Owner == o.Owner && b.Node == o.Node && b.Shared == o.Shared && b.Pinned == o.Pinned &&
 		(b.Used == 0) == (o.Used == 0) && (b.Vacant == 0) == (o.Vacant == 0)
 }
 
@@ -57,6 +57,9 @@ func (b *BlockLayout) join(o *BlockLayout) {
 	}
 	if b.Owner != o.Owner {
 		b.Owner = ""
+	}
+	if b.Node != o.Node {
+		b.Node = AnyNode
 	}
 	b.Size = o.Offset + o.Size - b.Offset
 	b.Shared, b.Pinned = b.Shared || o.Shared, b.Pinned || o.Pinned

@@ -29,15 +29,20 @@ func (a *Arena) Layout() Layout {
 	l.Heaps = a.layHeaps(lent)
 	l.Zones = a.layZones()
 	l.Pools = a.layPools(lent)
+	var followers []*follower
 	a.locked(func() {
 		l.Nodes = a.layNodes()
-		for _, f := range a.followers {
-			l.Mirrors = append(l.Mirrors, MirrorLayout{fmt.Sprintf("%T", f.m), len(f.known), f.stopping})
+		followers = slices.Clone(a.followers)
+		for _, f := range followers {
+			l.Mirrors = append(l.Mirrors, MirrorLayout{Private: f.all, Extents: len(f.known), Stopping: f.stopping})
 		}
 		for _, v := range a.validators {
 			l.Validators = append(l.Validators, ValidatorLayout{v.name, v.node})
 		}
 	})
+	for i, f := range followers {
+		l.Mirrors[i].Name = f.label()
+	}
 	var runs []memtable.Run
 	for _, c := range a.classes {
 		s := scan{a: a, c: c, lent: lent[c], runs: runs, grain: c.unit}
@@ -142,7 +147,7 @@ func (s *scan) extent(i int, one *slot) {
 	c := s.c
 	off := uint64(i) * c.unit
 	b := BlockLayout{VA: Address(c.first + off), Offset: off, Size: c.unit, State: one.state.String(),
-		Owner: one.owner, Shared: one.shared, Pinned: one.pinned()}
+		Owner: one.owner, Node: one.node, Shared: one.shared, Pinned: one.pinned()}
 	var lent uint64
 	if i < len(s.lent) {
 		lent = s.lent[i]
@@ -187,4 +192,12 @@ func (s *scan) coarsen() {
 		}
 		s.held.Blocks = joined
 	}
+}
+
+// label is the name of a mirror, for whoever has several to tell apart.
+func (f *follower) label() string {
+	if s, ok := f.m.(fmt.Stringer); ok {
+		return s.String()
+	}
+	return fmt.Sprintf("%T", f.m)
 }

@@ -38,8 +38,11 @@ func (a *Arena) layHeaps(lent lentMemory) []HeapLayout {
 	both := []*store{z.strict, z.loose}
 	z.mu.Unlock()
 	for _, s := range slices.Compact(both) {
-		if s != nil {
-			all = append(all, s.layout(a, lent, 0, AnyNode))
+		if s == nil {
+			continue
+		}
+		if l := s.layout(a, lent, 0, AnyNode); l.Stats.Mapped > 0 {
+			all = append(all, l)
 		}
 	}
 	return all

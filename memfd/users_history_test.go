@@ -43,7 +43,7 @@ func (s *estate) check(t *rapid.T) {
 				t.Fatalf("%+v", b)
 			}
 			for off := uint64(0); b.Shared && off < b.Size; off += c.Extent {
-				shared = append(shared, numberOf(b.VA)+off)
+				shared = append(shared, uint64(b.VA)+off)
 			}
 		}
 	}
