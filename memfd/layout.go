@@ -61,18 +61,20 @@ type NodeLayout struct {
 	Mapped  uint64 `json:"mapped"`  // what counts for the limit
 }
 
-// ClassLayout is the memory of one page size and node.
+// ClassLayout is the memory of one page size and node, or a piece of external
+// memory.
 type ClassLayout struct {
-	Page   uint64        `json:"page"`
-	Node   int           `json:"node"`    // AnyNode: wherever the kernel puts it
-	Extent uint64        `json:"extent"`  // the unit of sharing and release
-	VA     Address       `json:"va"`      // of the reservation
-	Space  uint64        `json:"space"`   // of the reservation
-	File   FileLayout    `json:"file"`    // zero: there is none
-	Mapped uint64        `json:"mapped"`  // from the file
-	Sum    Amounts       `json:"amounts"` // over Blocks
-	Grain  uint64        `json:"grain"`   // what is smaller is told together where it differs: see Mixed
-	Blocks []BlockLayout `json:"blocks"`  // by offset, without what is free
+	External string        `json:"external,omitempty"` // name of the external memory or of its heap; "": memory of the arena
+	Page     uint64        `json:"page"`
+	Node     int           `json:"node"`    // AnyNode: wherever the kernel puts it
+	Extent   uint64        `json:"extent"`  // the unit of sharing and release
+	VA       Address       `json:"va"`      // of the reservation
+	Space    uint64        `json:"space"`   // of the reservation
+	File     FileLayout    `json:"file"`    // zero: there is none
+	Mapped   uint64        `json:"mapped"`  // from the file
+	Sum      Amounts       `json:"amounts"` // over Blocks
+	Grain    uint64        `json:"grain"`   // what is smaller is told together where it differs: see Mixed
+	Blocks   []BlockLayout `json:"blocks"`  // by offset, without what is free
 }
 
 // FileLayout is the file of a class.

@@ -44,7 +44,7 @@ func (a *Arena) Layout() Layout {
 		l.Mirrors[i].Name = f.label()
 	}
 	var runs []memtable.Run
-	for _, c := range a.classes {
+	for _, c := range a.everywhere() {
 		s := scan{a: a, c: c, lent: lent[c], runs: runs, grain: c.unit}
 		l.Classes = append(l.Classes, s.class())
 		runs = s.runs
@@ -102,7 +102,7 @@ type scan struct {
 // class gives the layout, and adds to runs.
 func (s *scan) class() ClassLayout {
 	c := s.c
-	s.held = ClassLayout{Page: c.page, Node: c.node, Extent: c.unit, VA: Address(c.first), Space: uint64(len(c.mem)), Blocks: []BlockLayout{}}
+	s.held = ClassLayout{External: c.ext.Name(), Page: c.page, Node: c.node, Extent: c.unit, VA: Address(c.first), Space: uint64(len(c.mem)), Blocks: []BlockLayout{}}
 	for at := 0; ; at += piecesOf {
 		var more bool
 		s.a.locked(func() { more = s.piece(at) })
@@ -124,7 +124,10 @@ func (s *scan) class() ClassLayout {
 func (s *scan) piece(at int) (more bool) {
 	c := s.c
 	if c.file != nil {
-		s.held.File.Name, s.held.File.Dev, s.held.File.Ino = s.a.fileName(c), c.file.id.Dev, c.file.id.Ino
+		s.held.File.Dev, s.held.File.Ino = c.file.id.Dev, c.file.id.Ino
+		if c.ext == nil {
+			s.held.File.Name = s.a.fileName(c)
+		}
 	}
 	for i := at; i < min(at+piecesOf, len(c.slots)); i++ {
 		one := &c.slots[i]
@@ -146,15 +149,18 @@ func (s *scan) piece(at int) (more bool) {
 func (s *scan) extent(i int, one *slot) {
 	c := s.c
 	off := uint64(i) * c.unit
-	b := BlockLayout{VA: Address(c.first + off), Offset: off, Size: c.unit, State: one.state.String(),
+	b := BlockLayout{VA: Address(c.first + off), Offset: uint64(c.inFile(i)), Size: c.unit, State: one.state.String(),
 		Owner: one.owner, Node: one.node, Shared: one.shared, Pinned: one.pinned()}
-	var lent uint64
+	lent := c.unit // by somebody else, where it is somebody else's
+	if c.ext == nil {
+		lent = 0
+	}
 	if i < len(s.lent) {
 		lent = s.lent[i]
 	}
 	b.Amounts = one.amounts(c.unit, lent)
 	if one.shared && one.state == live && c.file != nil {
-		s.run(memtable.Run{File: c.file.id, Offset: off, Addr: uint64(one.addr), Size: c.unit})
+		s.run(memtable.Run{File: c.file.id, Offset: b.Offset, Addr: uint64(one.addr), Size: c.unit})
 	}
 	if n := len(s.held.Blocks) - 1; n >= 0 {
 		last := &s.held.Blocks[n]

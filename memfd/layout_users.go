@@ -10,7 +10,7 @@ type lentMemory map[*class][]uint64
 
 // add counts memory that is lent, wherever its extents begin and end.
 func (l lentMemory) add(a *Arena, at, size uint64) {
-	for _, c := range a.classes {
+	for _, c := range a.everywhere() {
 		off := at - c.first
 		if off >= uint64(len(c.mem)) {
 			continue
@@ -118,7 +118,7 @@ func (a *Arena) layPools(lent lentMemory) []PoolLayout {
 
 // spread counts used bytes evenly over the extents of a slab.
 func (l lentMemory) spread(a *Arena, at, size, used uint64) {
-	for _, c := range a.classes {
+	for _, c := range a.everywhere() {
 		if at-c.first >= uint64(len(c.mem)) {
 			continue
 		}
