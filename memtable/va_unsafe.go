@@ -24,6 +24,10 @@ func (v VA) Bytes(n uint64) []byte { return unsafe.Slice((*byte)(v.p), n) }
 // on shared memory.
 func (v VA) Pointer() unsafe.Pointer { return v.p }
 
+// UVA gives the pointer as the address that a peer is told (vhost-user calls
+// it the user address). Only a peer of ours, who was given it, can name it.
+func (v VA) UVA() UVA { return UVA(v.number()) }
+
 // IsNil tells whether v points nowhere.
 func (v VA) IsNil() bool { return v.p == nil }
 

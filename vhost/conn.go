@@ -24,6 +24,9 @@ type Conn struct {
 	w        *wire
 	protocol ProtocolFeatures
 	broken   error
+
+	until time.Time                      // no reply is waited for any longer; zero: the timeout alone counts
+	note  func(sent *message, err error) // hears of every exchange; nil: nobody
 }
 
 // NewConn makes a Conn of c and owns it. The timeout bounds every reply.
@@ -69,7 +72,11 @@ func (c *Conn) Receive() (request Request, flags uint32, payload []byte, fds []i
 
 // receive reads the next message and wants it to begin within the timeout.
 func (c *Conn) receive() (*message, error) {
-	return c.w.readBefore(time.Now().Add(c.w.timeout))
+	begin := time.Now().Add(c.w.timeout)
+	if !c.until.IsZero() && c.until.Before(begin) {
+		begin = c.until
+	}
+	return c.w.readBefore(begin)
 }
 
 // ask sends a request that has a reply of its own and decodes it.
@@ -113,6 +120,9 @@ func (c *Conn) exchange(r Request, flags uint32, payload encoding.BinaryAppender
 	if err == nil && reply != nil {
 		err = c.reply(r, reply)
 	}
+	if c.note != nil {
+		c.note(&message{uint32(r), flags, p, &fdSet{fds: fds}}, err)
+	}
 	if err != nil {
 		c.broken = err
 		return fmt.Errorf("vhost-user %v: %w", r, err)
@@ -121,7 +131,8 @@ func (c *Conn) exchange(r Request, flags uint32, payload encoding.BinaryAppender
 }
 
 // reply reads the answer to r: the same number, the reply flag, version 1 and
-// nothing else (vhost-user, "Header").
+// nothing else (vhost-user, "Header"). Files come with it only if the answer
+// is one that has files.
 func (c *Conn) reply(r Request, into encoding.BinaryUnmarshaler) error {
 	m, err := c.receive()
 	if err != nil {
@@ -134,11 +145,23 @@ func (c *Conn) reply(r Request, into encoding.BinaryUnmarshaler) error {
 	case m.Flags != flagVersion|flagReply:
 		return &ProtocolError{r, fmt.Errorf("answered with flags %#x, not %#x", m.Flags, flagVersion|flagReply)}
 	}
+	taker, takes := into.(fileTaker)
+	if n := m.fds.Len(); n > 0 && !takes {
+		return &ProtocolError{r, fmt.Errorf("answered with %d files, and it has none", n)}
+	}
 	if err := into.UnmarshalBinary(m.Payload); err != nil {
 		return &ProtocolError{r, err}
 	}
+	if takes {
+		if err := taker.takeFiles(m.fds); err != nil {
+			return &ProtocolError{r, err}
+		}
+	}
 	return nil
 }
+
+// fileTaker is an answer that brings files. What it does not take is closed.
+type fileTaker interface{ takeFiles(*fdSet) error }
 
 // SetBackendReqFD gives the back-end its end of a new channel and returns
 // ours, for the requests of the back-end.

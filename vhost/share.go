@@ -1,0 +1,251 @@
+package vhost
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/vhostd/vhostd/memtable"
+)
+
+// ErrNotShared is memory that the back-end cannot reach: it has no file, or did
+// not come from the source that the front-end follows.
+var ErrNotShared = errors.New("the memory is not shared with the back-end")
+
+// sharedRegion is a region as a back-end was told of it, and its file.
+type sharedRegion struct {
+	MemRegion
+	file memtable.FileID
+}
+
+func (r sharedRegion) end() memtable.GPA { return r.GPA + memtable.GPA(r.Size) }
+
+// holds says whether e lies in r.
+func (r sharedRegion) holds(e memtable.Extent) bool {
+	return r.file == e.File && r.has(memtable.GPA(e.Addr), e.Size) &&
+		uint64(e.Addr)-uint64(r.GPA) == uint64(e.Offset)-r.Offset &&
+		uint64(e.Addr)-uint64(r.GPA) == uint64(e.VA.UVA())-uint64(r.UVA)
+}
+
+// has says whether n bytes at a lie in r.
+func (r MemRegion) has(a memtable.GPA, n uint64) bool {
+	return a >= r.GPA && n <= r.Size && uint64(a-r.GPA) <= r.Size-n
+}
+
+// touches says whether r and e have an address in common.
+func (r sharedRegion) touches(e memtable.Extent) bool {
+	return memtable.GPA(e.Addr) < r.end() && r.GPA < memtable.GPA(e.Addr)+memtable.GPA(e.Size)
+}
+
+// share is what the front-end shares: the extents that the source has, and the
+// regions that the back-end has acknowledged. It is the turn's, but for what is
+// said otherwise.
+type share struct {
+	extents []memtable.Extent // with a file, by address; their FD is ours
+	files   map[memtable.FileID]*sharedFile
+	regions []sharedRegion // the back-end's, in no order
+	begun   bool           // the back-end of this connection has memory
+	room    limits         // of this back-end, or of the last one
+
+	told  atomic.Pointer[[]sharedRegion] // a copy of regions, for anybody
+	stats shareStats
+}
+
+// limits are what a back-end takes.
+type limits struct {
+	slots   int // memory slots; 0: whole tables only
+	regions int // that there may be
+}
+
+// room is what the back-end behind l takes.
+func (l *peerLink) room() limits {
+	if l.slots > 0 {
+		return limits{slots: l.slots, regions: l.slots}
+	}
+	return limits{regions: maxRegions}
+}
+
+// sharedFile is a file of ours, kept open because the source lends its own for
+// the length of a call only, and a later connection needs it again.
+type sharedFile struct{ fd, extents int }
+
+// duplicate opens the files of e once more. What is not taken is to be closed.
+func duplicate(e []memtable.Extent) (map[memtable.FileID]int, error) {
+	fds := make(map[memtable.FileID]int)
+	for _, x := range e {
+		if _, ok := fds[x.File]; ok || x.FD < 0 {
+			continue
+		}
+		fd, err := unix.FcntlInt(uintptr(x.FD), unix.F_DUPFD_CLOEXEC, 0)
+		if err != nil {
+			closeAll(fds)
+			return nil, fmt.Errorf("a file of shared memory cannot be kept: %w", err)
+		}
+		fds[x.File] = fd
+	}
+	return fds, nil
+}
+
+func closeAll(fds map[memtable.FileID]int) {
+	for _, fd := range fds {
+		closeFD(fd)
+	}
+	clear(fds)
+}
+
+// adopt adds extents; what has no file is left out, and what is there already
+// stays. It takes what it needs of fds.
+func (s *share) adopt(e []memtable.Extent, fds map[memtable.FileID]int) (added []memtable.Extent) {
+	if s.files == nil {
+		s.files = make(map[memtable.FileID]*sharedFile)
+	}
+	for _, x := range e {
+		if x.FD < 0 || s.knows(x) {
+			continue
+		}
+		file := s.files[x.File]
+		if file == nil {
+			file = &sharedFile{fd: fds[x.File]}
+			delete(fds, x.File)
+			s.files[x.File] = file
+		}
+		file.extents++
+		x.FD = file.fd
+		s.extents = append(s.extents, x)
+		added = append(added, x)
+	}
+	slices.SortFunc(s.extents, byAddr)
+	return added
+}
+
+func byAddr(a, b memtable.Extent) int { return cmp.Compare(a.Addr, b.Addr) }
+
+// same says whether a and b are one extent.
+func same(a, b memtable.Extent) bool {
+	return a.Addr == b.Addr && a.Size == b.Size && a.File == b.File && a.Offset == b.Offset && a.VA == b.VA
+}
+
+func (s *share) knows(e memtable.Extent) bool {
+	return slices.ContainsFunc(s.extents, func(x memtable.Extent) bool { return same(x, e) })
+}
+
+// known gives those of e that are there.
+func (s *share) known(e []memtable.Extent) []memtable.Extent {
+	return slices.DeleteFunc(slices.Clone(e), func(x memtable.Extent) bool { return !s.knows(x) })
+}
+
+// without gives the extents there would be without e.
+func (s *share) without(e []memtable.Extent) []memtable.Extent {
+	return slices.DeleteFunc(slices.Clone(s.extents), func(x memtable.Extent) bool {
+		return slices.ContainsFunc(e, func(y memtable.Extent) bool { return same(x, y) })
+	})
+}
+
+// abandon takes extents away, and closes the files that nothing is in any more.
+func (s *share) abandon(e []memtable.Extent) {
+	for _, x := range s.known(e) {
+		if file := s.files[x.File]; file.extents > 1 {
+			file.extents--
+		} else {
+			closeFD(file.fd)
+			delete(s.files, x.File)
+		}
+	}
+	s.extents = s.without(e)
+}
+
+// tells says whether n bytes at va are told to the back-end as addr, in one
+// region.
+func (s *share) tells(va memtable.UVA, addr memtable.IOVA, n uint64) bool {
+	return slices.ContainsFunc(s.regions, func(r sharedRegion) bool {
+		return r.has(memtable.GPA(addr), n) && uint64(va)-uint64(r.UVA) == uint64(addr)-uint64(r.GPA)
+	})
+}
+
+// set says what the back-end has now.
+func (s *share) set(regions []sharedRegion) {
+	s.regions = regions
+	all := slices.Clone(regions)
+	slices.SortFunc(all, func(a, b sharedRegion) int { return cmp.Compare(a.GPA, b.GPA) })
+	s.told.Store(&all)
+	s.stats.count(all, s.extents, s.room)
+}
+
+// lost says that the back-end has nothing any more.
+func (s *share) lost() {
+	s.begun = false
+	s.set(nil)
+}
+
+// close closes the files. The source has taken its memory back, or will not.
+func (s *share) close() {
+	for _, file := range s.files {
+		closeFD(file.fd)
+	}
+	s.files, s.extents = nil, nil
+}
+
+// Shares says whether the back-end can reach n bytes at addr, in one region. A
+// buffer for which it says no must be copied or refused. From any goroutine.
+func (f *Frontend) Shares(addr memtable.IOVA, n uint64) bool {
+	all := f.share.told.Load()
+	if all == nil {
+		return false
+	}
+	i, found := slices.BinarySearchFunc(*all, memtable.GPA(addr), func(r sharedRegion, a memtable.GPA) int { return cmp.Compare(r.GPA, a) })
+	if !found {
+		i--
+	}
+	return i >= 0 && (*all)[i].has(memtable.GPA(addr), n)
+}
+
+// ShareStats tell operators how memory is shared.
+type ShareStats struct {
+	Regions, Max        int    // that the back-end has, and may have
+	Slots               bool   // it takes memory slots: no change pauses traffic
+	Used, Shared        uint64 // bytes in extents, and in regions
+	Generation          uint64 // changes of what the back-end has
+	Adds, Rems, Tables  uint64 // ADD_MEM_REG, REM_MEM_REG and SET_MEM_TABLE that were acknowledged
+	Refused             uint64 // changes that failed; what was shared before still is
+	Pauses              uint64
+	LastPause, MaxPause time.Duration // that traffic was held up for
+	LastAck, MaxAck     time.Duration // from a change's message to its acknowledgement
+}
+
+// Waste is how many bytes the back-end can reach though nothing is in them.
+func (s ShareStats) Waste() uint64 { return s.Shared - min(s.Used, s.Shared) }
+
+// shareStats is ShareStats for several goroutines.
+type shareStats struct {
+	mu sync.Mutex
+	ShareStats
+}
+
+// edit changes the statistics, or reads them.
+func (s *shareStats) edit(do func(s *ShareStats)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	do(&s.ShareStats)
+}
+
+func (s *shareStats) count(regions []sharedRegion, extents []memtable.Extent, room limits) {
+	s.edit(func(s *ShareStats) {
+		s.Regions, s.Max, s.Slots = len(regions), room.regions, room.slots > 0
+		s.Used, s.Shared = 0, 0
+		for _, r := range regions {
+			s.Shared += r.Size
+		}
+		for _, e := range extents {
+			if slices.ContainsFunc(regions, func(r sharedRegion) bool { return r.holds(e) }) {
+				s.Used += e.Size
+			}
+		}
+		s.Generation++
+	})
+}
