@@ -93,10 +93,9 @@ func (s *store) try(r *request) (l loan, ok bool, err error) {
 	return s.loan(i), true, nil
 }
 
-// chunk finds the chunk that was lent as va with a token. mu is held.
-func (s *store) chunk(va memtable.VA, token uint64) (i uint32, err error) {
+// chunk finds the chunk that was lent at an address with a token. mu is held.
+func (s *store) chunk(at, token uint64) (i uint32, err error) {
 	i = uint32(token)
-	at := numberOf(va)
 	if i != 0 && uint64(i) < uint64(len(s.chunks.all)) {
 		if c := &s.chunks.all[i]; c.mood == lent && c.gen == uint32(token>>32) && c.addr == at {
 			return i, nil
@@ -104,16 +103,19 @@ func (s *store) chunk(va memtable.VA, token uint64) (i uint32, err error) {
 	}
 	// Only to say what is wrong.
 	if n := s.chunks.place(at); n > 0 && at-s.chunks.spans[n-1].addr < s.chunks.spans[n-1].size {
-		return 0, fmt.Errorf("%s: %v: %w, or its address or token was changed", s.owner, va, ErrFreed)
+		return 0, fmt.Errorf("%s: 0x%x: %w, or its address or token was changed", s.owner, at, ErrFreed)
 	}
-	return 0, fmt.Errorf("%s: %v: %w", s.owner, va, ErrForeign)
+	return 0, fmt.Errorf("%s: 0x%x: %w", s.owner, at, ErrForeign)
 }
 
 // give takes back what was lent.
-func (s *store) give(va memtable.VA, token uint64) error {
+func (s *store) give(va memtable.VA, token uint64) error { return s.giveAt(numberOf(va), token) }
+
+// giveAt is give for an address of another process, which may be any number.
+func (s *store) giveAt(at, token uint64) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	i, err := s.chunk(va, token)
+	i, err := s.chunk(at, token)
 	if err != nil {
 		return err
 	}
@@ -128,7 +130,7 @@ func (s *store) give(va memtable.VA, token uint64) error {
 func (s *store) resize(va memtable.VA, token uint64, size uint64) (l loan, ok bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	i, err := s.chunk(va, token)
+	i, err := s.chunk(numberOf(va), token)
 	if err != nil {
 		return l, false, err
 	}

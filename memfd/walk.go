@@ -18,10 +18,13 @@ func (a *Arena) Extents() []memtable.Extent {
 
 // Walk goes through what Extents gives. Extents of one file that follow one
 // another here and for devices, and are alike otherwise, come as one.
-func (a *Arena) Walk() iter.Seq[memtable.Extent] {
+func (a *Arena) Walk() iter.Seq[memtable.Extent] { return runsOf(a.Extents) }
+
+// runsOf joins extents.
+func runsOf(extents func() []memtable.Extent) iter.Seq[memtable.Extent] {
 	return func(yield func(memtable.Extent) bool) {
 		var run memtable.Extent
-		for _, e := range a.Extents() {
+		for _, e := range extents() {
 			if e.File == run.File && e.Tag == run.Tag && e.Offset == run.Offset+int64(run.Size) &&
 				e.Addr == run.Addr+memtable.IOVA(run.Size) && numberOf(e.VA) == numberOf(run.VA)+run.Size {
 				run.Size += e.Size
