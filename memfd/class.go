@@ -39,8 +39,9 @@ type class struct {
 	// These are guarded by Arena.mu. The file is changed under both locks.
 	file  *file // nil: there are no pages
 	slots []slot
-	held  int // slots that have pages in the file
-	low   int // no slot below it is free
+	held  int   // slots that have pages in the file
+	low   int   // no slot below it is free
+	own   usage // of this class alone; what is free does not count
 }
 
 // newClass reserves the address space of a class: from base on, if that is not 0.

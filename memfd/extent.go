@@ -66,6 +66,8 @@ func (a *Arena) move(p part, to state) {
 		s := &c.slots[p.first+i]
 		u[s.state] -= c.unit
 		u[to] += c.unit
+		c.own[s.state] -= c.unit
+		c.own[to] += c.unit
 		s.state = to
 		if to == free || to == idle {
 			s.owner, s.shared, s.announced, s.told = "", false, false, false

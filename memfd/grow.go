@@ -154,6 +154,9 @@ func (a *Arena) claim(c *class, g growth) (p part, would Growth, err error) {
 	if err := a.withinLimit(c.node, u.mapped(), would.Size); err != nil {
 		return p, would, err
 	}
+	if err := a.withinPageLimit(c, would.Size); err != nil {
+		return p, would, err
+	}
 	would.Total = u.mapped() + would.Size
 	a.move(p, arriving)
 	for i := range p.slots() {

@@ -43,13 +43,20 @@ type Layout struct {
 
 // Settings are the Options in force, defaults filled in.
 type Settings struct {
-	Pages   []uint64      `json:"pages"` // sizes, in order of preference
+	Pages   []PageSetting `json:"pages"` // in order of preference
 	Space   uint64        `json:"space"` // reserved for each page size and node
 	Base    Address       `json:"base"`  // 0: wherever the kernel put the reservations
 	Reserve uint64        `json:"reserve"`
 	Linger  time.Duration `json:"linger_ns"` // negative: free memory is never given back
 	IOVA    string        `json:"iova"`      // "va" or "pa"
 	NoHuge  bool          `json:"no_huge"`
+}
+
+// PageSetting is a page size.
+type PageSetting struct {
+	Size    uint64 `json:"size"`
+	Limited bool   `json:"limited"` // there is a limit
+	Limit   uint64 `json:"limit"`   // of memory in such pages, inclusive
 }
 
 // NodeLayout is what a NUMA node may have and has.

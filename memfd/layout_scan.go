@@ -56,10 +56,14 @@ func (a *Arena) Layout() Layout {
 }
 
 func (a *Arena) settings() Settings {
-	s := Settings{Pages: a.o.Pages, Space: a.o.Space, Base: Address(a.o.Base), Reserve: a.o.Reserve,
+	s := Settings{Pages: []PageSetting{}, Space: a.o.Space, Base: Address(a.o.Base), Reserve: a.o.Reserve,
 		Linger: a.o.Linger, IOVA: "va", NoHuge: a.o.NoHuge}
 	if a.o.IOVA == IOVAAsPA {
 		s.IOVA = "pa"
+	}
+	for _, page := range a.o.Pages {
+		limit, limited := a.o.PageLimit[page]
+		s.Pages = append(s.Pages, PageSetting{page, limited, limit})
 	}
 	return s
 }

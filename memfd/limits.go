@@ -66,6 +66,26 @@ func (a *Arena) withinLimit(node int, mapped, size uint64) error {
 		Advice: "set Options.Limit to more, or free memory"}
 }
 
+// withinPageLimit tests whether size more bytes are allowed in pages as c has them.
+// mu is held.
+func (a *Arena) withinPageLimit(c *class, size uint64) error {
+	limit, ok := a.o.PageLimit[c.page]
+	if !ok || size == 0 {
+		return nil
+	}
+	var mapped uint64
+	for _, o := range a.classes {
+		if o.page == c.page {
+			mapped += o.own.mapped()
+		}
+	}
+	if mapped <= limit && size <= limit-mapped {
+		return nil
+	}
+	return &ShortageError{What: "the limit of pages of " + bytesText(c.page), Node: c.node, Want: size,
+		Have: limit - min(limit, mapped), Advice: "set Options.PageLimit to more, or free memory"}
+}
+
 // without gives a copy of all that lacks one.
 func without[T any](all []*T, one *T) []*T {
 	return slices.DeleteFunc(slices.Clone(all), func(o *T) bool { return o == one })

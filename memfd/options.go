@@ -30,20 +30,21 @@ const (
 // Options says what an arena may use. The zero Options are good: huge pages
 // where there are any, system pages where not, on whatever node.
 type Options struct {
-	Name     string            // of the files, for people who read /proc/*/maps; "": "memfd"
-	Space    uint64            // address space reserved for each page size and node, in bytes; 0: 1 GiB
-	Base     uint64            // where reservations begin, one after another in the order of Pages and Nodes; 0: wherever the kernel puts them
-	Pages    []uint64          // page sizes in bytes, in order of preference; nil: all huge pages there are, largest first, then the system's
-	Nodes    []int             // NUMA nodes; nil: AnyNode
-	Minimum  map[int]uint64    // by node: bytes that are mapped from the start and never given back
-	Limit    map[int]uint64    // by node: bytes that may be mapped, inclusive; no entry: no limit
-	Extent   uint64            // in what units system pages are mapped and shared, in bytes; 0: 2 MiB
-	Linger   time.Duration     // free memory stays this long before it is given back; 0: 1 s; negative: it is never given back
-	Reserve  uint64            // bytes that must stay available to the machine and to our cgroups when system pages grow; 0: 32 MiB
-	IOVA     IOVAMode          // what devices are told
-	Resolver memtable.Resolver // for IOVAAsPA: its answers must stay true for as long as the memory is mapped
-	Domain   *memtable.Domain  // workers that look up addresses: they are waited for before memory is unmapped; nil: none
-	NoHuge   bool              // system pages only
+	Name      string            // of the files, for people who read /proc/*/maps; "": "memfd"
+	Space     uint64            // address space reserved for each page size and node, in bytes; 0: 1 GiB
+	Base      uint64            // where reservations begin, one after another in the order of Pages and Nodes; 0: wherever the kernel puts them
+	Pages     []uint64          // page sizes in bytes, in order of preference; nil: all huge pages there are, largest first, then the system's
+	Nodes     []int             // NUMA nodes; nil: AnyNode
+	Minimum   map[int]uint64    // by node: bytes that are mapped from the start and never given back
+	Limit     map[int]uint64    // by node: bytes that may be mapped, inclusive; no entry: no limit
+	PageLimit map[uint64]uint64 // by page size: bytes that may be mapped of such pages, on all nodes, inclusive; no entry: no limit
+	Extent    uint64            // in what units system pages are mapped and shared, in bytes; 0: 2 MiB
+	Linger    time.Duration     // free memory stays this long before it is given back; 0: 1 s; negative: it is never given back
+	Reserve   uint64            // bytes that must stay available to the machine and to our cgroups when system pages grow; 0: 32 MiB
+	IOVA      IOVAMode          // what devices are told
+	Resolver  memtable.Resolver // for IOVAAsPA: its answers must stay true for as long as the memory is mapped
+	Domain    *memtable.Domain  // workers that look up addresses: they are waited for before memory is unmapped; nil: none
+	NoHuge    bool              // system pages only
 }
 
 const (
@@ -113,6 +114,11 @@ func (o Options) check(system uint64, huge []uint64) error {
 	for node, size := range o.Minimum {
 		if limit, ok := o.Limit[node]; ok && size > limit {
 			return fmt.Errorf("memfd: node %d: the minimum of %s is above the limit of %s", node, bytesText(size), bytesText(limit))
+		}
+	}
+	for page, limit := range o.PageLimit {
+		if limit > 0 && !slices.Contains(o.Pages, page) {
+			return fmt.Errorf("memfd: there is a limit for pages of %s, which are not in Pages (%v)", bytesText(page), o.Pages)
 		}
 	}
 	for _, of := range []map[int]uint64{o.Minimum, o.Limit} {
