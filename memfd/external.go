@@ -35,6 +35,8 @@ type External struct {
 	name  string
 	arena *Arena
 
+	zeroed bool // it is a heap's, and has to be zero
+
 	// These are set under Arena.mu, as it becomes a part of the arena.
 	class *class
 	hold  *memtable.Mapping // so that a fault in it is blamed on it
@@ -133,6 +135,12 @@ func (a *Arena) admit(ctx context.Context, x *External, o ExternalOptions) error
 			_ = a.k.close(c.file.fd)
 		}
 		return err
+	}
+	if x.zeroed {
+		if err := memtable.Guard(func() error { clear(o.Mem); return nil }); err != nil {
+			a.locked(func() { a.move(c.all(), leaving) })
+			return errors.Join(err, a.depart(context.WithoutCancel(ctx), c.all()))
+		}
 	}
 	return a.arrive(ctx, c.all(), o.Shared)
 }

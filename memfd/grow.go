@@ -28,6 +28,8 @@ type block struct {
 	Page   uint64        // bytes
 	Node   int
 	Extent uint64 // bytes: any part of whole extents can be released
+
+	lot *External // what it is; nil: memory of the arena
 }
 
 // grow maps new memory. It reads zero. A *ShortageError or *RefusedError leaves

@@ -20,6 +20,8 @@ type Heap struct {
 	o     HeapOptions
 	store *store
 	leave func() // the arena
+
+	external bool // see ExternalHeap
 }
 
 // HeapOptions says what memory a heap takes.
@@ -34,11 +36,16 @@ type HeapOptions struct {
 func (a *Arena) Heap(name string, o HeapOptions) (*Heap, error) {
 	o.Node = a.nodeOf(o.Node)
 	h := &Heap{name: name, o: o, store: newStore(a, "heap "+name, o.Shared, o.Shared, a.o.Linger)}
-	h.leave = func() { a.users.heaps.leave(name, h) }
-	if err := a.users.heaps.enter(a, "heap", name, h); err != nil {
+	if err := a.keep(h); err != nil {
 		return nil, err
 	}
 	return h, nil
+}
+
+// keep makes h one of the arena's heaps.
+func (a *Arena) keep(h *Heap) error {
+	h.leave = func() { a.users.heaps.leave(h.name, h) }
+	return a.users.heaps.enter(a, "heap", h.name, h)
 }
 
 // Name is what the heap is called.
@@ -77,7 +84,7 @@ func (h *Heap) AllocZero(ctx context.Context, n, align uint64) (memtable.Buf, er
 const maxBuf = math.MaxUint32 &^ (quantum - 1)
 
 func (h *Heap) alloc(ctx context.Context, n, align uint64) (loan, error) {
-	r := request{size: n, align: align, page: h.o.Page, hint: h.o.Hint, node: h.o.Node}
+	r := request{size: n, align: align, page: h.o.Page, hint: h.o.Hint, node: h.o.Node, whole: h.external}
 	if n > maxBuf {
 		return loan{}, fmt.Errorf("%d bytes in one buffer: %w: a zone may be larger", n, ErrSize)
 	}
@@ -90,7 +97,10 @@ func (h *Heap) alloc(ctx context.Context, n, align uint64) (loan, error) {
 // buf tells of memory of which n bytes were asked for.
 func (h *Heap) buf(l loan, n uint64) memtable.Buf {
 	b := memtable.Buf{VA: l.va, Len: uint32(n), Cap: uint32(l.size), Token: l.token}
-	if h.o.Shared {
+	switch {
+	case h.external:
+		b.Addr = h.store.address(l.va)
+	case h.o.Shared:
 		b.Addr = memtable.IOVA(l.iova)
 	}
 	return b
@@ -115,6 +125,9 @@ func (h *Heap) Realloc(ctx context.Context, b memtable.Buf, n, align uint64) (me
 	size := r.size
 	if numberOf(b.VA)&(r.align-1) != 0 {
 		size = most // cannot stay
+	}
+	if _, n, ok := h.store.from.iova(b.VA); h.external && ok && n < size {
+		size = most // would not be contiguous
 	}
 	old, ok, err := h.store.resize(b.VA, b.Token, size)
 	if err != nil {

@@ -79,6 +79,8 @@ type request struct {
 	page  uint64 // page size in bytes; 0: any
 	hint  uint64 // page size in bytes that is tried first; 0: none
 	node  int    // AnyNode: any
+	known bool   // devices can find it
+	whole bool   // in one piece for devices, if they can find it: of external memory, where that is not so anyway
 }
 
 // find gives a vacant chunk that serves r, and where in it: nearly the smallest
@@ -101,15 +103,28 @@ func (s *chunks) find(r *request) (i uint32, at uint64) {
 
 // fit gives the lowest place in c that serves r.
 func (s *chunks) fit(c *chunk, r *request) (at uint64, ok bool) {
-	if !s.kinds[c.kind].serves(r) {
+	k := &s.kinds[c.kind]
+	if !k.serves(r) {
 		return 0, false
 	}
-	at = up(c.addr, r.align)
+	if k.lot == nil || !r.whole {
+		return r.fit(c.addr, c.end())
+	}
+	for from, to := range k.lot.pieces(c.addr, c.end()) {
+		if at, ok = r.fit(from, to); ok {
+			break
+		}
+	}
+	return at, ok
+}
+
+// fit gives the lowest place from from to to that serves r.
+func (r *request) fit(from, to uint64) (at uint64, ok bool) {
+	at = up(from, r.align)
 	if r.bound != 0 && (at^(at+r.size-1))&^(r.bound-1) != 0 {
 		at = up(at, max(r.bound, r.align))
 	}
-	skip := at - c.addr
-	return at, skip <= c.size && r.size <= c.size-skip
+	return at, at <= to && r.size <= to-at
 }
 
 // greatest gives the most bytes that one chunk has for r, whose size does not
@@ -125,10 +140,23 @@ func (s *chunks) greatest(r *request) (most uint64) {
 
 // room gives the most bytes that c has for r.
 func (s *chunks) room(c *chunk, r *request) uint64 {
-	if !s.kinds[c.kind].serves(r) {
+	k := &s.kinds[c.kind]
+	if !k.serves(r) {
 		return 0
 	}
-	at, end := up(c.addr, r.align), c.end()
+	if k.lot == nil || !r.whole {
+		return r.room(c.addr, c.end())
+	}
+	most := uint64(0)
+	for from, to := range k.lot.pieces(c.addr, c.end()) {
+		most = max(most, r.room(from, to))
+	}
+	return most
+}
+
+// room gives the most bytes that there are for r from from to end.
+func (r *request) room(from, end uint64) uint64 {
+	at := up(from, r.align)
 	if at >= end {
 		return 0
 	}

@@ -63,7 +63,7 @@ func (s *store) takeOf(ctx context.Context, r request) (loan, error) {
 	if l, ok, err := s.try(&r); ok || err != nil { // whoever was before us may have brought enough
 		return l, err
 	}
-	g := growth{owner: s.owner, size: r.size + s.slack(&r), page: r.page, node: r.node, shared: s.shared, contiguous: s.flat}
+	g := growth{owner: s.owner, size: r.size + s.slack(&r), page: r.page, node: r.node, shared: s.shared, contiguous: s.flat || r.known}
 	l, err := s.grow(ctx, g, &r)
 	if _, short := errors.AsType[*ShortageError](err); short && s.flat && s.from.scattered() {
 		// Nobody knows where new pages come to lie, but among more of them

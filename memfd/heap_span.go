@@ -14,10 +14,12 @@ type kind struct {
 	node       int
 	base       memtable.VA // of some block: the others are found from there
 	start      uint64      // base as a number
+	lot        *External   // what they lie in, if that is external memory
 }
 
 func (k *kind) serves(r *request) bool {
-	return (r.page == 0 || r.page == k.page) && (r.node == AnyNode || r.node == k.node)
+	return (r.page == 0 || r.page == k.page) && (r.node == AnyNode || r.node == k.node) &&
+		(!r.known || k.lot == nil || k.lot.addressed())
 }
 
 // span is memory without a hole, here and, where that matters, for devices. It
@@ -40,13 +42,39 @@ func (s *chunks) va(of uint8, addr uint64) memtable.VA {
 
 // kindOf gives the number of a block's kind.
 func (s *chunks) kindOf(b *block) uint8 {
+	fresh := kind{page: b.Page, unit: b.Extent, node: b.Node, base: b.VA, start: numberOf(b.VA), lot: b.lot}
 	for i := range s.kinds {
-		if k := &s.kinds[i]; k.page == b.Page && k.node == b.Node {
+		if k := &s.kinds[i]; k.page == b.Page && k.node == b.Node && k.lot == b.lot {
 			return uint8(i)
 		}
 	}
-	s.kinds = append(s.kinds, kind{page: b.Page, unit: b.Extent, node: b.Node, base: b.VA, start: numberOf(b.VA)})
+	if i := slices.Index(s.kinds, gone); i >= 0 {
+		s.kinds[i] = fresh
+		return uint8(i)
+	}
+	s.kinds = append(s.kinds, fresh)
 	return uint8(len(s.kinds) - 1)
+}
+
+// gone is the kind of external memory that is not there any more.
+var gone = kind{unit: most}
+
+// has tells whether some of the memory is that of x.
+func (s *chunks) has(x *External) bool {
+	return slices.ContainsFunc(s.kinds, func(k kind) bool { return k.lot == x })
+}
+
+// dismiss takes out the external memory that begins at addr; ok is false, and
+// nothing has happened, if some of it is lent.
+func (s *chunks) dismiss(addr uint64) (ok bool) {
+	p := s.spans[s.place(addr)-1]
+	i := s.all[p.first].next
+	if c := &s.all[i]; c.mood != vacant || c.size != p.size {
+		return false
+	}
+	s.cut(i, p.addr, p.size)
+	s.kinds[p.kind] = gone
+	return true
 }
 
 // add puts new memory in, which is zero. It joins the memory before and behind

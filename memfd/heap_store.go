@@ -60,6 +60,14 @@ func (l *loan) clear() error {
 	return memtable.Guard(func() error { clear(l.va.Bytes(l.dirty)); return nil })
 }
 
+// address gives the device's address of memory that was lent.
+func (s *store) address(va memtable.VA) memtable.IOVA {
+	if addr, _, ok := s.from.iova(va); ok {
+		return addr
+	}
+	return memtable.NoIOVA
+}
+
 // most is more than any address space has: sums of a few such sizes and
 // addresses do not wrap.
 const most = 1 << 56
@@ -166,6 +174,12 @@ func (s *store) release(out []extents) (err error) {
 		s.returned += e.size
 	}
 	return err
+}
+
+func (s *store) isClosed() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.closed
 }
 
 // close gives everything back; closed is false, and nothing has happened, while

@@ -38,14 +38,15 @@ type Pool struct {
 
 // PoolOptions says what buffers a pool has.
 type PoolOptions struct {
-	Size     uint32 // of a buffer, bytes
-	Count    int    // that there are from the start, at least
-	Align    uint32 // of their addresses, a power of two; 0: 64, which is the least
-	Straddle bool   // buffers may cross the border of pages; they are contiguous in any case
-	Page     uint64 // page size in bytes, and no other; 0: by the arena's preference
-	Hint     uint64 // page size in bytes to try before others, if Page is 0; 0: none
-	Node     int    // NUMA node, or AnyNode; in an arena without nodes it does not matter
-	Cache    int    // buffers that a Cache holds at most; 0: 256
+	Size     uint32        // of a buffer, bytes
+	Count    int           // that there are from the start, at least
+	Align    uint32        // of their addresses, a power of two; 0: 64, which is the least
+	Straddle bool          // buffers may cross the border of pages; they are contiguous in any case
+	Page     uint64        // page size in bytes, and no other; 0: by the arena's preference
+	Hint     uint64        // page size in bytes to try before others, if Page is 0; 0: none
+	Node     int           // NUMA node, or AnyNode; in an arena without nodes it does not matter
+	Heap     *ExternalHeap // where the buffers lie, whose memory has addresses for devices; nil: in memory of the arena
+	Cache    int           // buffers that a Cache holds at most; 0: 256
 
 	// Resident is how many of Count are never given back by Shrink. Buffers
 	// in receive rings return only with traffic, so who fills such a ring
@@ -59,7 +60,10 @@ const defaultCache = 256
 // buffers. Errors are those of growing.
 func (a *Arena) Pool(ctx context.Context, name string, o PoolOptions) (*Pool, error) {
 	o.Node = a.nodeOf(o.Node)
-	p, err := newPool(a, name, o)
+	if err := a.owns(o.Heap); err != nil {
+		return nil, fmt.Errorf("pool %q: %w", name, err)
+	}
+	p, err := newPool(a.supplyOf(o.Heap), name, o)
 	if err != nil {
 		return nil, err
 	}

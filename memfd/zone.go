@@ -1,6 +1,7 @@
 package memfd
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -19,7 +20,7 @@ const MaxZones = 2560
 type Zone struct {
 	Name string
 	VA   memtable.VA
-	Addr memtable.IOVA // of its first byte, and of the others if it is contiguous
+	Addr memtable.IOVA // of its first byte, and of the others if it is contiguous; NoIOVA: it has none
 	Size uint64        // bytes, a multiple of 64
 
 	arena *Arena
@@ -36,6 +37,10 @@ type ZoneOptions struct {
 	Page       uint64 // page size in bytes, and no other; 0: by the arena's preference
 	Hint       uint64 // page size in bytes to try before others, if Page is 0; 0: none
 	Node       int    // NUMA node, or AnyNode; in an arena without nodes it does not matter
+
+	// Heap is where the zone comes from: then Page, Hint and Node do not
+	// matter. nil: from the arena.
+	Heap *ExternalHeap
 
 	// Biggest takes the biggest piece there is, of Size or more, of what
 	// zones have already: the arena does not grow for it, and Hint does not
@@ -59,13 +64,17 @@ func (a *Arena) Zone(ctx context.Context, name string, o ZoneOptions) (*Zone, er
 	if o.Biggest {
 		r.size = max(r.size, quantum)
 	}
-	if err := r.check(); err != nil {
+	if err := cmp.Or(r.check(), a.owns(o.Heap)); err != nil {
 		return nil, fmt.Errorf("zone %q: %w", name, err)
 	}
 	z := &a.users.zones
 	s, err := z.claim(a, name, o.Contiguous)
 	if err != nil {
 		return nil, fmt.Errorf("zone %q: %w", name, err)
+	}
+	if o.Heap != nil {
+		s = o.Heap.store
+		r.page, r.hint, r.node, r.known, r.whole = 0, 0, AnyNode, o.Contiguous, o.Contiguous
 	}
 	made, err := a.makeZone(ctx, s, name, r, o.Biggest)
 	z.mu.Lock()
@@ -127,7 +136,7 @@ func (a *Arena) makeZone(ctx context.Context, s *store, name string, r request, 
 	}
 	made := &Zone{Name: name, VA: l.va, Addr: memtable.IOVA(l.iova), Size: l.size, arena: a, store: s, token: l.token}
 	if !s.flat {
-		made.Addr, _, _ = a.iova(l.va)
+		made.Addr = s.address(l.va)
 	}
 	return made, nil
 }
