@@ -3,6 +3,8 @@ package memfd
 import (
 	"bytes"
 	"fmt"
+	"os"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -95,6 +97,40 @@ func TestAPeerThatMapsAPlanReachesAllThatIsUsedAndTakesNoPages(t *testing.T) {
 			}
 		}
 		for _, b := range held {
+			giveBack(t, a, b)
+		}
+	})
+}
+
+// flagsOf gives what the kernel notes of the mapping that an address lies in.
+func flagsOf(t *testing.T, at uint64) string {
+	t.Helper()
+	smaps, err := os.ReadFile("/proc/self/smaps")
+	if err != nil {
+		t.Fatal(err)
+	}
+	inside := false
+	for line := range strings.Lines(string(smaps)) {
+		var from, to uint64
+		if n, _ := fmt.Sscanf(line, "%x-%x ", &from, &to); n == 2 {
+			inside = from <= at && at < to
+		} else if flags, ok := strings.CutPrefix(line, "VmFlags:"); ok && inside {
+			return flags
+		}
+	}
+	t.Fatalf("nothing is mapped at %x", at)
+	return ""
+}
+
+func TestMemoryIsKeptOutOfCoreDumps(t *testing.T) {
+	onEveryPage(t, 1, func(t *testing.T, k *saboteur, o Options) {
+		a, unit := arenaOf(t, k, o)
+		defer closing(t, k, a)
+		for range 2 { // and once it has been given back
+			b := take(t, a, growth{owner: "b", size: unit, node: AnyNode})
+			if flags := flagsOf(t, numberOf(b.VA)); !strings.Contains(flags, " dd ") {
+				t.Errorf("the flags of what is mapped are %q", flags)
+			}
 			giveBack(t, a, b)
 		}
 	})
