@@ -103,6 +103,14 @@ const (
 	isSink            // a buffer that the device writes
 )
 
+// room is how many bytes the device may write to what has its head here.
+func (l *loan) room() uint32 {
+	if l.kind == isSource {
+		return 0
+	}
+	return l.cap
+}
+
 // none ends a chain of loans. No ring has that many descriptors.
 const none = 0xffff
 

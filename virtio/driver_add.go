@@ -81,7 +81,7 @@ func (q *DriverQueue) Add(out, in []memtable.Buf, token uint64) error {
 	// Memory of ours is written when nothing can fault any more.
 	q.link(descs)
 	l := &q.loans[head]
-	l.kind, l.token, l.pos, l.cap = isChain, token, q.added, room
+	l.kind, l.token, l.cap = isChain, token, room
 	q.added++
 	return nil
 }
@@ -146,7 +146,7 @@ func (q *DriverQueue) tabulate(out, in []memtable.Buf) {
 func (q *DriverQueue) link(n int) {
 	for i := range uint16(n) {
 		l := &q.loans[q.free[(q.pop+i)&q.mask]]
-		l.kind, l.next = isInner, none
+		l.kind, l.pos, l.next = isInner, q.added, none
 		if int(i)+1 < n {
 			l.next = q.free[(q.pop+i+1)&q.mask]
 		}

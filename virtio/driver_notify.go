@@ -1,8 +1,9 @@
 package virtio
 
-// Publish shows the device all that was added (virtio 1.2, 2.7.13).
+// Publish shows the device all that was added (virtio 1.2, 2.7.13). A device
+// that broke the queue is shown nothing any more.
 func (q *DriverQueue) Publish() {
-	if q.added == q.published {
+	if q.added == q.published || q.broken.Load() != nil {
 		return
 	}
 	// Descriptors, tables and heads go before the index.

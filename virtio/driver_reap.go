@@ -71,11 +71,7 @@ func (q *DriverQueue) settle(mem *memtable.Table[memtable.IOVA], back []memtable
 			return i
 		}
 		l := &loans[e.id]
-		room := l.cap
-		if l.kind == isSource {
-			room = 0
-		}
-		if l.kind < isSource || l.pos >= q.published || e.len > room {
+		if l.kind < isSource || l.pos >= q.published || e.len > l.room() {
 			if !q.finish(i, e, &back[i]) {
 				return i
 			}
@@ -137,10 +133,8 @@ func (q *DriverQueue) unroll(k int, seen uint64) int {
 		}
 		head := q.order[pos&uint64(q.mask)]
 		*e = usedElem{uint32(head), q.batchLen}
-		if l := &q.loans[head]; pos+1 < q.batch {
-			if e.len = l.cap; l.kind == isSource {
-				e.len = 0
-			}
+		if pos+1 < q.batch {
+			e.len = q.loans[head].room()
 		}
 	}
 	return k
@@ -153,16 +147,21 @@ func (q *DriverQueue) begin(pos, seen uint64, e usedElem) bool {
 		return false
 	}
 	l, err := &q.loans[e.id], error(nil)
+	field, value := "id", e.id
 	switch {
+	case l.kind == isFree || l.pos < pos: // the burst it came back in is not settled yet
+		err = ErrNotLent
 	case l.kind == isInner:
 		err = ErrNotHead
-	case l.kind == isFree || l.pos >= q.published:
+	case l.pos >= q.published:
 		err = ErrNotLent
-	case l.pos < pos || l.pos >= seen:
+	case l.pos >= seen:
 		err = ErrOrder
+	case e.len > l.room():
+		field, value, err = "len", e.len, ErrUsedLen
 	}
 	if err != nil {
-		q.fail(pos, "id", e.id, err)
+		q.fail(pos, field, value, err)
 		return false
 	}
 	q.batch, q.batchLen = l.pos+1, e.len
