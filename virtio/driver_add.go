@@ -24,19 +24,20 @@ func (q *DriverQueue) AddBurst(bufs []memtable.Buf, d Dir) int {
 	if len(free) == 0 || len(order) == 0 || len(loans) == 0 {
 		return 0
 	}
+	pop, added := q.pop, q.added
 	kind, flags := isSource, uint64(0)
 	if d == Writable {
 		kind, flags = isSink, flagWrite<<32
 	}
 	for i := range bufs {
 		b := &bufs[i]
-		head := free[int(q.pop+uint16(i))&(len(free)-1)]
+		head := free[int(pop+uint16(i))&(len(free)-1)]
 		size := b.Len
 		if kind == isSink {
 			size = b.Cap
 		}
 		ring.putDescriptor(head, b.Addr, uint64(size)|flags)
-		pos := q.added + uint64(i)
+		pos := added + uint64(i)
 		// The device's cache need not fetch a line again that does not change.
 		if at := int(uint16(pos)) & (len(order) - 1); order[at] != head {
 			ring.putHead(uint16(pos), head)
@@ -45,8 +46,7 @@ func (q *DriverQueue) AddBurst(bufs []memtable.Buf, d Dir) int {
 		l := &loans[int(head)&(len(loans)-1)]
 		l.addr, l.token, l.pos, l.cap, l.kind = b.Addr, b.Token, pos, b.Cap, kind
 	}
-	q.pop += uint16(len(bufs))
-	q.added += uint64(len(bufs))
+	q.pop, q.added = pop+uint16(len(bufs)), added+uint64(len(bufs))
 	return len(bufs)
 }
 

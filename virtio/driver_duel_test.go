@@ -206,7 +206,7 @@ func (d *driverDuel) reap(k int) error {
 	got := make([]memtable.Buf, k)
 	got = got[:d.b.q.Reap(got)]
 	if !slices.Equal(got, want) {
-		return fmt.Errorf("%+v came back, want %+v", got, want)
+		return fmt.Errorf("%+v came back, want %+v; the driver says %v, the model %v", got, want, d.b.q.Err(), d.m.broken)
 	}
 	return nil
 }

@@ -130,6 +130,9 @@ func (m *ledger) next(waiting int) (c *lent, n uint32, err error) {
 		if id >= waiting {
 			return nil, 0, virtio.ErrOrder
 		}
+		if int(n) > m.avail[id].room { // then nothing of the element is believed
+			return nil, 0, virtio.ErrUsedLen
+		}
 		m.batch, m.batchLen = slices.Clone(m.avail[:id+1]), n
 	}
 	c, m.batch = m.batch[0], m.batch[1:]
