@@ -32,6 +32,7 @@ type Arena struct {
 	validators []*validator
 	watchers   []*watcher
 	stale      []*memtable.Mapping // replaced, and maybe still looked at
+	answers    uint64              // that resolve noted
 	closed     bool
 }
 

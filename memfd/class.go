@@ -65,9 +65,17 @@ func newClass(k kernel, o *Options, base, page uint64, node int, huge bool) (*cl
 	w := memtable.Wrap(c.mem, memtable.FileID{}, 0, nil)
 	c.base, c.first = w.VA(), addressOf(c.mem)
 	_ = w.Close() // of wrapped memory: nothing is unmapped
-	c.slots, c.index = make([]slot, n), make([]atomic.Uint64, n)
+	c.makeSlots(int(n))
 	c.shift = uint8(bits.TrailingZeros64(c.unit))
 	return c, nil
+}
+
+// makeSlots makes n slots that are free, and the index that shows them.
+func (c *class) makeSlots(n int) {
+	c.slots, c.index = make([]slot, n), make([]atomic.Uint64, n)
+	for i := range c.slots {
+		c.slots[i].seen = &c.index[i]
+	}
 }
 
 // inFile gives the offset in the file of extent i.

@@ -1,6 +1,10 @@
 package memfd
 
-import "github.com/vhostd/vhostd/memtable"
+import (
+	"sync/atomic"
+
+	"github.com/vhostd/vhostd/memtable"
+)
 
 // state is where an extent is on its way.
 //
@@ -38,9 +42,11 @@ type slot struct {
 	listed    bool // look-ups find it
 	told      bool // watchers heard that it is there
 	addr      memtable.IOVA
-	node      int // NUMA node that its pages lie on; AnyNode: several, or nobody asked
-	pins      int // who keeps its pages where they are in physical memory
+	answer    uint64 // which of all answers addr is: another one is about other pages
+	node      int    // NUMA node that its pages lie on; AnyNode: several, or nobody asked
+	pins      int    // who keeps its pages where they are in physical memory
 	owner     string
+	seen      *atomic.Uint64 // its entry in the index of look-ups
 }
 
 // usage counts bytes by state.
@@ -73,7 +79,7 @@ func (a *Arena) move(p part, to state) {
 			s.owner, s.shared, s.announced, s.told = "", false, false, false
 			c.low = min(c.low, p.first+i)
 		}
-		c.note(p.first + i)
+		s.note()
 	}
 	if c.low >= p.first && c.low < p.first+p.n {
 		for c.low < len(c.slots) && c.slots[c.low].state != free && c.slots[c.low].state != idle {

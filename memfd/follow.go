@@ -44,7 +44,12 @@ func (a *Arena) follow(ctx context.Context, f *follower) (err error) {
 		err = f.arrive(ctx, a, slots, e)
 	}
 	if err != nil {
-		a.locked(func() { a.followers, f.stopping = without(a.followers, f), true })
+		a.locked(func() {
+			// What it did not let go of, Reclaim asks it for.
+			if f.stopping = true; len(f.known) == 0 {
+				a.followers = without(a.followers, f)
+			}
+		})
 	}
 	f.give()
 	return err
@@ -59,7 +64,7 @@ func (a *Arena) stop(ctx context.Context, f *follower) error {
 	var slots []*slot
 	var e []memtable.Extent
 	a.locked(func() {
-		slots, e = a.pick(func(s *slot) bool { return f.known[s] })
+		slots, e = a.pick(func(s *slot) bool { return f.known[s].reached })
 	})
 	err := f.leave(ctx, a, slots, e)
 	if err == nil {

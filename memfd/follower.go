@@ -2,6 +2,7 @@ package memfd
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -10,19 +11,26 @@ import (
 
 // follower is a mirror that is told.
 type follower struct {
-	m   memtable.Mirror
-	all bool // it hears of what is private too: it is a process of ours, not a peer
+	m    memtable.Mirror
+	pins bool // what it can reach stays where it is in physical memory
+	all  bool // it hears of what is private too: it is a process of ours, not a peer
 	// turn is held over each call of m, which are one at a time. It is a
 	// channel, so that waiting for it can end.
 	turn chan struct{}
 
 	// These are guarded by Arena.mu.
-	known    map[*slot]bool // what m can reach; false: what it is about to be told of
+	known    map[*slot]told // what m can reach, or is about to be told of
 	stopping bool           // it hears of nothing new
 }
 
+// told is how a mirror knows an extent.
+type told struct {
+	reached bool
+	addr    memtable.IOVA // as it arrived: m is not told that it moved, and lets go of what it knows
+}
+
 func newFollower(m memtable.Mirror) *follower {
-	return &follower{m: m, turn: make(chan struct{}, 1), known: make(map[*slot]bool)}
+	return &follower{m: m, turn: make(chan struct{}, 1), known: make(map[*slot]told), pins: pins(m)}
 }
 
 // hears tells whether f is told of memory that is shared, or is not.
@@ -51,12 +59,16 @@ func (f *follower) name() string {
 // expect, forget and concerned are about what the mirror knows. Arena.mu is held.
 func (f *follower) expect(slots []*slot) {
 	for _, s := range slots {
-		f.known[s] = false
+		f.known[s] = told{}
 	}
 }
 
 func (f *follower) forget(slots []*slot) {
 	for _, s := range slots {
+		if f.pins && f.known[s].reached {
+			s.pins--
+			s.note()
+		}
 		delete(f.known, s)
 	}
 }
@@ -83,11 +95,22 @@ func (f *follower) arrive(ctx context.Context, a *Arena, slots []*slot, e []memt
 			f.forget(slots)
 			return
 		}
-		for _, s := range slots {
-			f.known[s] = true
+		for i, s := range slots {
+			f.known[s] = told{true, e[i].Addr}
+			if f.pins {
+				s.pins++
+				s.note()
+			}
 		}
 	})
-	return err
+	if err != nil || !f.pins {
+		return err
+	}
+	// From now on they stay where they are: but are they where m was told?
+	if err := a.verify(e); err != nil {
+		return errors.Join(err, f.leave(context.WithoutCancel(ctx), a, slots, e))
+	}
+	return nil
 }
 
 // leave takes from the mirror those of the extents that it knows. The turn is
@@ -97,7 +120,8 @@ func (f *follower) leave(ctx context.Context, a *Arena, slots []*slot, e []memta
 	var back []memtable.Extent
 	a.locked(func() {
 		for i, s := range slots {
-			if f.known[s] {
+			if t := f.known[s]; t.reached {
+				e[i].Addr = t.addr
 				known, back = append(known, s), append(back, e[i])
 			}
 		}

@@ -50,8 +50,7 @@ func (a *Arena) grow(ctx context.Context, g growth) (*block, error) {
 			return b, nil
 		}
 		all = append(all, err)
-		// Only what is short here may be had elsewhere.
-		if _, short := errors.AsType[*ShortageError](err); !short {
+		if !elsewhere(err) {
 			break
 		}
 	}
@@ -60,6 +59,14 @@ func (a *Arena) grow(ctx context.Context, g growth) (*block, error) {
 			Advice: "name the page size and the node in Options"}
 	}
 	return nil, errors.Join(all...)
+}
+
+// elsewhere tells whether what is not to be had in one class may be in another:
+// what is short, or out of a device's reach.
+func elsewhere(err error) bool {
+	_, short := errors.AsType[*ShortageError](err)
+	_, far := errors.AsType[*MaskError](err)
+	return short || far
 }
 
 // candidates gives the classes that may serve g: in order of preference, except
@@ -164,7 +171,7 @@ func (a *Arena) claim(c *class, g growth) (p part, would Growth, err error) {
 	for i := range p.slots() {
 		s := &c.slots[p.first+i]
 		s.owner, s.shared = g.owner, g.shared
-		c.note(p.first + i)
+		s.note()
 	}
 	return p, would, nil
 }

@@ -52,8 +52,8 @@ func (e entry) addr() memtable.IOVA {
 
 func (e entry) node() int { return int(e>>nodeBit&mostNodes) - 1 }
 
-// note lets look-ups see slot i as it is now. Arena.mu is held.
-func (c *class) note(i int) { c.index[i].Store(uint64(c.slots[i].entry())) }
+// note lets look-ups see the slot as it is now. Arena.mu is held.
+func (s *slot) note() { s.seen.Store(uint64(s.entry())) }
 
 // extent tells of extent i, which has e and lies in f.
 func (c *class) extent(i uint64, e entry, f *file) memtable.Extent {

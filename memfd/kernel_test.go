@@ -138,6 +138,13 @@ func (s *saboteur) undump(at []byte) error {
 	return s.linux.undump(at)
 }
 
+func (s *saboteur) touch(at []byte) error {
+	if err := s.next("touch"); err != nil {
+		return err
+	}
+	return s.linux.touch(at)
+}
+
 func (s *saboteur) read(path string) ([]byte, error) {
 	if s.files != nil {
 		text, ok := s.files[path]
@@ -158,4 +165,5 @@ func (paper) punch(int, int64, int64) error         { return nil }
 func (paper) mapFile([]byte, int, int64) error      { return nil }
 func (paper) hide([]byte) error                     { return nil }
 func (paper) undump([]byte) error                   { return nil }
+func (paper) touch([]byte) error                    { return nil }
 func (paper) read(string) ([]byte, error)           { return nil, unix.ENOENT }

@@ -42,7 +42,8 @@ type Options struct {
 	Linger    time.Duration     // free memory stays this long before it is given back; 0: 1 s; negative: it is never given back
 	Reserve   uint64            // bytes that must stay available to the machine and to our cgroups when system pages grow; 0: 32 MiB
 	IOVA      IOVAMode          // what devices are told
-	Resolver  memtable.Resolver // for IOVAAsPA: its answers must stay true for as long as the memory is mapped
+	Resolver  memtable.Resolver // for IOVAAsPA: what is not pinned may be elsewhere later (see Arena.Recheck)
+	AddrBits  int               // of devices: memory at addresses of more bits is refused with a *MaskError; 0: they reach all
 	Domain    *memtable.Domain  // workers that look up addresses: they are waited for before memory is unmapped; nil: none
 	NoHuge    bool              // system pages only
 }
@@ -92,6 +93,8 @@ func (o Options) check(system uint64, huge []uint64) error {
 	switch {
 	case o.IOVA == IOVAAsPA && o.Resolver == nil:
 		return fmt.Errorf("memfd: physical addresses need a Resolver")
+	case o.AddrBits < 0 || o.AddrBits > 64:
+		return fmt.Errorf("memfd: devices of %d address bits: use 1 to 64, or 0 for all", o.AddrBits)
 	case o.Extent < system || o.Extent&(o.Extent-1) != 0:
 		return fmt.Errorf("memfd: extents of %d bytes: use a power of two that is %d or more", o.Extent, system)
 	case len(o.Pages) == 0 || len(o.Nodes) == 0:

@@ -90,9 +90,13 @@ func (a *Arena) newExternalClass(x *External, o ExternalOptions) (*class, error)
 	default:
 		addrs = []memtable.IOVA{memtable.NoIOVA}
 	}
-	c.slots, c.index = make([]slot, len(addrs)), make([]atomic.Uint64, len(addrs))
+	c.makeSlots(len(addrs))
 	for i, addr := range addrs {
-		c.slots[i] = slot{addr: addr, node: c.node, owner: x.String(), shared: o.Shared, mapped: true}
+		if err := a.reach(addr, c.unit); err != nil {
+			return nil, err
+		}
+		s := &c.slots[i]
+		s.addr, s.node, s.owner, s.shared, s.mapped = addr, c.node, x.String(), o.Shared, true
 	}
 	c.shift = 63
 	if len(addrs) > 1 {

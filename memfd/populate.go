@@ -159,8 +159,9 @@ func (a *Arena) closeEmpty(c *class) {
 func (a *Arena) mark(p part, f func(s *slot)) {
 	a.locked(func() {
 		for i := range p.n {
-			f(&p.c.slots[p.first+i])
-			p.c.note(p.first + i)
+			s := &p.c.slots[p.first+i]
+			f(s)
+			s.note()
 		}
 	})
 }

@@ -58,7 +58,7 @@ type shuffled struct{}
 
 func (shuffled) Resolve(v memtable.VA, n uint64) (memtable.PA, uint64, error) {
 	page := numberOf(v) >> 12 & 0xffff
-	return memtable.PA(1<<40 + uint64(bits.Reverse16(uint16(page>>1)))<<13 + page&1<<12), n, nil
+	return memtable.PA(1<<40 + uint64(bits.Reverse16(uint16(page>>1)))<<13 + page&1<<12), min(n, 4<<10), nil
 }
 
 // sabotage lets one of the next calls fail, now and then.

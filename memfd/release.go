@@ -80,6 +80,9 @@ func (a *Arena) depart(ctx context.Context, p part) error {
 			return &QuarantineError{VA: p.va(), Size: p.size(), Err: err}
 		}
 	}
+	if a.keepPinned(p) {
+		return &QuarantineError{VA: p.va(), Size: p.size(), Err: fmt.Errorf("it is pinned: %w", ErrBusy)}
+	}
 	stay, gone := a.divide(p)
 	if stay.n > 0 {
 		// The peer had the memory until now, so clearing it may fault.

@@ -26,6 +26,7 @@ type kernel interface {
 	mapFile(at []byte, fd int, off int64) error   // over a part of a reservation
 	hide(at []byte) error                         // puts the reservation back over what was mapped there
 	undump(at []byte) error                       // keeps it out of core dumps
+	touch(at []byte) error                        // brings what was swapped out back into memory
 	read(path string) ([]byte, error)             // of /proc and /sys
 	list(path string) (names []string, err error) // a directory there
 }
@@ -108,6 +109,10 @@ func (linux) close(fd int) error { return os.NewSyscallError("close", unix.Close
 
 func (linux) undump(at []byte) error {
 	return os.NewSyscallError("madvise", unix.Madvise(at, unix.MADV_DONTDUMP))
+}
+
+func (linux) touch(at []byte) error {
+	return os.NewSyscallError("madvise", unix.Madvise(at, unix.MADV_POPULATE_READ))
 }
 
 func (linux) read(path string) ([]byte, error) { return os.ReadFile(path) }

@@ -3,7 +3,6 @@ package memfd
 import (
 	"cmp"
 	"errors"
-	"fmt"
 	"slices"
 
 	"github.com/vhostd/vhostd/memtable"
@@ -13,33 +12,6 @@ import (
 // are told. r is the proof that the caller is inside a section of Options.Domain;
 // it may be nil for who knows that nothing is freed meanwhile.
 func (a *Arena) ByIOVA(r *memtable.Reader) *memtable.Table[memtable.IOVA] { return a.table.Load(r) }
-
-// resolve finds out the IOVA of the extents of p.
-func (a *Arena) resolve(p part, contiguous bool) error {
-	c := p.c
-	addr := make([]memtable.IOVA, p.n)
-	for i := range addr {
-		one := p.one(i)
-		if addr[i] = memtable.IOVA(one.addr()); a.o.IOVA == IOVAAsVA {
-			continue
-		}
-		pa, n, err := a.o.Resolver.Resolve(one.va(), c.unit)
-		if err == nil && n < c.unit {
-			err = fmt.Errorf("only %d bytes are in one piece", n)
-		}
-		if err != nil {
-			return fmt.Errorf("the physical address of %v, %s: %w", one.va(), bytesText(c.unit), err)
-		}
-		addr[i] = memtable.IOVA(pa)
-		if contiguous && i > 0 && addr[i] != addr[i-1]+memtable.IOVA(c.unit) {
-			return &ShortageError{What: "physically contiguous memory", Node: c.node, Want: p.size(),
-				Have: c.unit, Advice: "use larger pages, or an IOMMU (IOVAAsVA)"}
-		}
-	}
-	i := 0
-	a.mark(p, func(s *slot) { s.addr = addr[i]; i++ })
-	return nil
-}
 
 // piece is a region of the table: contiguous here, for devices and in the file.
 type piece struct {
@@ -56,8 +28,44 @@ func (p part) pieces(do func(s *slot) bool) []piece {
 			all = append(all, piece{uint64(s.addr), p.one(i).offset(), p.c.unit})
 		}
 	}
-	slices.SortFunc(all, func(x, y piece) int { return cmp.Compare(x.addr, y.addr) })
+	slices.SortFunc(all, byIOVA)
 	return all
+}
+
+func byIOVA(x, y piece) int { return cmp.Compare(x.addr, y.addr) }
+
+// joined makes one of pieces that follow one another, and sorts them.
+func joined(all []piece) []piece {
+	slices.SortFunc(all, byIOVA)
+	var made []piece
+	for _, next := range all {
+		if n := len(made) - 1; n >= 0 && made[n].end() == next.addr && made[n].off+made[n].size == next.off {
+			made[n].size += next.size
+		} else {
+			made = append(made, next)
+		}
+	}
+	return made
+}
+
+// cut gives what regions of c have beside the pieces of old, which lie in them.
+// All are sorted.
+func (c *class) cut(regions []memtable.Region[memtable.IOVA], old []piece) (rest []piece) {
+	for _, r := range regions {
+		at := piece{uint64(r.Addr), c.offsetOf(r.Mem.VA()), r.Size}
+		for len(old) > 0 && old[0].addr < at.end() {
+			if lead := old[0].addr - at.addr; lead > 0 {
+				rest = append(rest, piece{at.addr, at.off, lead})
+			}
+			skip := old[0].end() - at.addr
+			at = piece{at.addr + skip, at.off + skip, at.size - skip}
+			old = old[1:]
+		}
+		if at.size > 0 {
+			rest = append(rest, at)
+		}
+	}
+	return rest
 }
 
 // list makes look-ups find p. Neighbours become one region, so that a range
@@ -72,21 +80,7 @@ func (a *Arena) list(p part) error {
 		return nil
 	}
 	remove := a.regions(p.c, fresh, 1)
-	all := slices.Clone(fresh)
-	for _, r := range remove {
-		all = append(all, piece{uint64(r.Addr), p.c.offsetOf(r.Mem.VA()), r.Size})
-	}
-	slices.SortFunc(all, func(x, y piece) int { return cmp.Compare(x.addr, y.addr) })
-	joined := all[:1]
-	for _, next := range all[1:] {
-		last := &joined[len(joined)-1]
-		if last.end() == next.addr && last.off+last.size == next.off {
-			last.size += next.size
-		} else {
-			joined = append(joined, next)
-		}
-	}
-	if err := a.replace(p.c, remove, joined); err != nil {
+	if err := a.replace(p.c, remove, joined(append(p.c.cut(remove, nil), fresh...))); err != nil {
 		return err
 	}
 	a.mark(p, func(s *slot) { s.listed = true })
@@ -104,22 +98,7 @@ func (a *Arena) unlist(p part) error {
 		return nil
 	}
 	remove := a.regions(p.c, old, 0)
-	var rest []piece
-	for _, r := range remove {
-		at := piece{uint64(r.Addr), p.c.offsetOf(r.Mem.VA()), r.Size}
-		for len(old) > 0 && old[0].addr < at.end() {
-			if lead := old[0].addr - at.addr; lead > 0 {
-				rest = append(rest, piece{at.addr, at.off, lead})
-			}
-			skip := old[0].end() - at.addr
-			at = piece{at.addr + skip, at.off + skip, at.size - skip}
-			old = old[1:]
-		}
-		if at.size > 0 {
-			rest = append(rest, at)
-		}
-	}
-	if err := a.replace(p.c, remove, rest); err != nil {
+	if err := a.replace(p.c, remove, p.c.cut(remove, old)); err != nil {
 		return err
 	}
 	a.mark(p, func(s *slot) { s.listed = false })
@@ -146,32 +125,50 @@ func (a *Arena) regions(c *class, pieces []piece, near uint64) (found []memtable
 	return found
 }
 
-// replace publishes a table with other regions of c. Every piece gets a mapping
-// of its own, so that a fault in it is known to be in memory of this arena, and
-// one in a hole is not: that is a mistake of ours. The old mappings are closed
-// by settle.
+// change is what a new table has other than the old one.
+type change struct {
+	add, remove []memtable.Region[memtable.IOVA]
+}
+
+// replace publishes a table with other regions of c.
 func (a *Arena) replace(c *class, remove []memtable.Region[memtable.IOVA], pieces []piece) error {
+	var ch change
+	a.put(&ch, c, remove, pieces)
+	return a.publish(ch)
+}
+
+// put adds to ch that regions of c are replaced. Every piece gets a mapping of
+// its own, so that a fault in it is known to be in memory of this arena, and one
+// in a hole is not: that is a mistake of ours.
+func (a *Arena) put(ch *change, c *class, remove []memtable.Region[memtable.IOVA], pieces []piece) {
 	var id memtable.FileID
-	a.locked(func() {
-		if c.file != nil {
-			id = c.file.id
-		}
-	})
-	add := make([]memtable.Region[memtable.IOVA], len(pieces))
-	for i, p := range pieces {
-		m := memtable.Wrap(c.mem[p.off:][:p.size], id, c.inFile(int(p.off/c.unit)), c.owner())
-		add[i] = memtable.Region[memtable.IOVA]{Addr: memtable.IOVA(p.addr), Size: p.size, Mem: m}
+	if f := c.shown.Load(); f != nil {
+		id = f.id
 	}
-	next, err := a.table.Current().With(add, remove)
+	for _, p := range pieces {
+		m := memtable.Wrap(c.mem[p.off:][:p.size], id, c.inFile(int(p.off/c.unit)), c.owner())
+		ch.add = append(ch.add, memtable.Region[memtable.IOVA]{Addr: memtable.IOVA(p.addr), Size: p.size, Mem: m})
+	}
+	ch.remove = append(ch.remove, remove...)
+}
+
+// publish makes look-ups find what ch says. The mappings it replaces are closed
+// by settle. listing is held.
+func (a *Arena) publish(ch change) error {
+	next, err := a.table.Current().With(ch.add, ch.remove)
 	if err != nil {
-		for _, r := range add {
+		for _, r := range ch.add {
 			_ = r.Mem.Close()
 		}
-		return errors.Join(errors.New("the addresses of new memory collide"), err)
+		why := "the addresses of new memory collide"
+		if a.o.IOVA == IOVAAsPA {
+			why += " (what was there before has moved: call Arena.Recheck)"
+		}
+		return errors.Join(errors.New(why), err)
 	}
 	a.table.Swap(next)
 	a.locked(func() {
-		for _, r := range remove {
+		for _, r := range ch.remove {
 			a.stale = append(a.stale, r.Mem)
 		}
 	})
