@@ -23,10 +23,12 @@ type follower struct {
 	stopping bool           // it hears of nothing new
 }
 
-// told is how a mirror knows an extent.
+// told is how a mirror knows an extent: it lets go of what arrived, and is told
+// neither that it moved nor that somebody pinned it meanwhile.
 type told struct {
 	reached bool
-	addr    memtable.IOVA // as it arrived: m is not told that it moved, and lets go of what it knows
+	addr    memtable.IOVA
+	pinned  bool
 }
 
 func newFollower(m memtable.Mirror) *follower {
@@ -96,7 +98,7 @@ func (f *follower) arrive(ctx context.Context, a *Arena, slots []*slot, e []memt
 			return
 		}
 		for i, s := range slots {
-			f.known[s] = told{true, e[i].Addr}
+			f.known[s] = told{true, e[i].Addr, e[i].Pinned}
 			if f.pins {
 				s.pins++
 				s.note()
@@ -121,7 +123,7 @@ func (f *follower) leave(ctx context.Context, a *Arena, slots []*slot, e []memta
 	a.locked(func() {
 		for i, s := range slots {
 			if t := f.known[s]; t.reached {
-				e[i].Addr = t.addr
+				e[i].Addr, e[i].Pinned = t.addr, t.pinned
 				known, back = append(known, s), append(back, e[i])
 			}
 		}
