@@ -19,20 +19,20 @@ type follower struct {
 	turn chan struct{}
 
 	// These are guarded by Arena.mu.
-	known    map[*slot]told // what m can reach, or is about to be told of
+	known    map[*slot]heard // what m can reach, or is about to be told of
 	stopping bool           // it hears of nothing new
 }
 
-// told is how a mirror knows an extent: it lets go of what arrived, and is told
+// heard is how a mirror knows an extent: it lets go of what arrived, and is told
 // neither that it moved nor that somebody pinned it meanwhile.
-type told struct {
+type heard struct {
 	reached bool
 	addr    memtable.IOVA
 	pinned  bool
 }
 
 func newFollower(m memtable.Mirror) *follower {
-	return &follower{m: m, turn: make(chan struct{}, 1), known: make(map[*slot]told), pins: pins(m)}
+	return &follower{m: m, turn: make(chan struct{}, 1), known: make(map[*slot]heard), pins: pins(m)}
 }
 
 // hears tells whether f is told of memory that is shared, or is not.
@@ -61,7 +61,7 @@ func (f *follower) name() string {
 // expect, forget and concerned are about what the mirror knows. Arena.mu is held.
 func (f *follower) expect(slots []*slot) {
 	for _, s := range slots {
-		f.known[s] = told{}
+		f.known[s] = heard{}
 	}
 }
 
@@ -98,7 +98,7 @@ func (f *follower) arrive(ctx context.Context, a *Arena, slots []*slot, e []memt
 			return
 		}
 		for i, s := range slots {
-			f.known[s] = told{true, e[i].Addr, e[i].Pinned}
+			f.known[s] = heard{true, e[i].Addr, e[i].Pinned}
 			if f.pins {
 				s.pins++
 				s.note()
