@@ -20,7 +20,7 @@ type follower struct {
 
 	// These are guarded by Arena.mu.
 	known    map[*slot]heard // what m can reach, or is about to be told of
-	stopping bool           // it hears of nothing new
+	stopping bool            // it hears of nothing new
 }
 
 // heard is how a mirror knows an extent: it lets go of what arrived, and is told
