@@ -101,6 +101,7 @@ func (s *store) dismiss(x *External) bool {
 	if !s.chunks.has(x) {
 		return true // it is out, and could not be unregistered
 	}
+	s.chunks.clearShelf()
 	if !s.chunks.dismiss(x.class.first) {
 		return false
 	}

@@ -60,6 +60,16 @@ func (a *Arena) Heaps() []*Heap { return a.users.heaps.all() }
 //
 // The buffer has a Cap of n or a little more, all of it the caller's.
 func (h *Heap) Alloc(ctx context.Context, n, align uint64) (memtable.Buf, error) {
+	if !h.external { // all that this heap asks of its store is alike but for the size
+		if b, ok := h.store.quick(n, align); ok {
+			return b, nil
+		}
+	}
+	return h.lend(ctx, n, align)
+}
+
+// lend is Alloc of what is not on the shelf.
+func (h *Heap) lend(ctx context.Context, n, align uint64) (memtable.Buf, error) {
 	l, err := h.alloc(ctx, n, align)
 	if err != nil {
 		return memtable.Buf{}, err
@@ -96,12 +106,9 @@ func (h *Heap) alloc(ctx context.Context, n, align uint64) (loan, error) {
 
 // buf tells of memory of which n bytes were asked for.
 func (h *Heap) buf(l loan, n uint64) memtable.Buf {
-	b := memtable.Buf{VA: l.va, Len: uint32(n), Cap: uint32(l.size), Token: l.token}
-	switch {
-	case h.external:
+	b := l.buf(n, h.o.Shared)
+	if h.external {
 		b.Addr = h.store.address(l.va)
-	case h.o.Shared:
-		b.Addr = memtable.IOVA(l.iova)
 	}
 	return b
 }

@@ -130,6 +130,7 @@ func (r *request) fit(from, to uint64) (at uint64, ok bool) {
 // greatest gives the most bytes that one chunk has for r, whose size does not
 // matter.
 func (s *chunks) greatest(r *request) (most uint64) {
+	s.clearShelf()
 	for b := s.bins.next(0); b >= 0; b = s.bins.next(b + 1) {
 		for i := s.bins.head[b]; i != 0; i = s.all[i].after {
 			most = max(most, s.room(&s.all[i], r))

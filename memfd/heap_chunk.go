@@ -8,10 +8,11 @@ const quantum = 64
 type mood uint8
 
 const (
-	spare  mood = iota // a record without memory
-	vacant             // memory that may be lent
-	lent               // memory that is somebody's
-	edge               // no memory: the border of a span, which nothing is joined with
+	spare   mood = iota // a record without memory
+	vacant              // memory that may be lent
+	lent                // memory that is somebody's
+	shelved             // memory that may be lent as it is, see shelf
+	edge                // no memory: the border of a span, which nothing is joined with
 )
 
 // chunk is a stretch of memory that is vacant, or lent as a whole. All that is
@@ -39,6 +40,7 @@ type chunks struct {
 	all   []chunk
 	empty uint32 // first of the spare ones, linked by next
 	bins  bins
+	shelf shelf
 	kinds []kind
 	spans []span // by address
 	lent  int    // how many chunks are
@@ -117,6 +119,35 @@ func (s *chunks) vacate(i uint32) uint32 {
 
 // take lends memory that serves r; 0: there is none.
 func (s *chunks) take(r *request) (i uint32) {
+	if i = s.onShelf(r.size / quantum); i != 0 {
+		if at, ok := s.fit(&s.all[i], r); ok && at == s.all[i].addr {
+			s.unshelve(i)
+			s.lend(i)
+			return i
+		}
+	}
+	i = s.carve(r)
+	if i == 0 && s.shelf.held > 0 {
+		s.clearShelf()
+		i = s.carve(r)
+	}
+	if i != 0 {
+		s.lend(i)
+	}
+	return i
+}
+
+// lend makes chunk i, which is in no list, somebody's.
+func (s *chunks) lend(i uint32) {
+	c := &s.all[i]
+	c.mood = lent
+	c.gen++
+	s.lent++
+	s.used += c.size
+}
+
+// carve cuts what serves r out of a vacant chunk; 0: there is none.
+func (s *chunks) carve(r *request) (i uint32) {
 	i, at := s.find(r)
 	if i == 0 {
 		return 0
@@ -128,11 +159,6 @@ func (s *chunks) take(r *request) (i uint32) {
 		s.insert(whole)
 	}
 	s.trim(i, r.size)
-	c := &s.all[i]
-	c.mood = lent
-	c.gen++
-	s.lent++
-	s.used += c.size
 	return i
 }
 
@@ -147,13 +173,18 @@ func (s *chunks) trim(i uint32, size uint64) {
 }
 
 // give takes back what was lent. extents tells that whole extents have become
-// vacant.
+// vacant, or may when the shelf is cleared: a sweep is to come.
 func (s *chunks) give(i uint32) (extents bool) {
 	c := &s.all[i]
 	from, to := c.addr, c.end()
 	c.dirty = c.size
 	s.lent--
 	s.used -= c.size
+	if s.shelve(i) {
+		extents = !s.shelf.due
+		s.shelf.due = true
+		return extents
+	}
 	return s.touch(s.vacate(i), from, to)
 }
 
@@ -161,6 +192,9 @@ func (s *chunks) give(i uint32) (extents bool) {
 // the memory behind it is not vacant, or too little.
 func (s *chunks) resize(i uint32, size uint64) (ok, extents bool) {
 	old := s.all[i].size
+	if size > old && s.all[s.all[i].next].mood == shelved {
+		s.clearShelf() // so there may be room
+	}
 	next := s.all[i].next
 	room := old
 	if s.all[next].mood == vacant {

@@ -193,7 +193,7 @@ func audit(s *store) error {
 	defer s.mu.Unlock()
 	c := &s.chunks
 	seen := make(map[uint32]bool)
-	vacancies, loans, used, size := 0, 0, uint64(0), uint64(0)
+	vacancies, shelf, loans, used, size := 0, 0, 0, uint64(0), uint64(0)
 	for n, p := range c.spans {
 		if n > 0 && c.spans[n-1].end() > p.addr {
 			return fmt.Errorf("span %d overlaps the one before", n)
@@ -211,6 +211,8 @@ func audit(s *store) error {
 				return fmt.Errorf("chunks %d and %d are vacant neighbours", before, i)
 			case s.flat && x.iova-p.iova != x.addr-p.addr:
 				return fmt.Errorf("chunk %d is elsewhere for devices: %+v", i, *x)
+			case x.mood == shelved:
+				shelf++
 			case x.mood == lent:
 				loans, used = loans+1, used+x.size
 			case x.mood == vacant:
@@ -241,6 +243,18 @@ func audit(s *store) error {
 			}
 			vacancies--
 		}
+	}
+	for q, i := range c.shelf.first {
+		for n := c.shelf.n[q]; i != 0 || n > 0; n-- {
+			if n == 0 || !seen[i] || c.all[i].mood != shelved || c.all[i].size != uint64(q)*quantum {
+				return fmt.Errorf("chunk %d is wrongly on the shelf for %d: %+v", i, q*quantum, c.all[i])
+			}
+			shelf--
+			i = c.all[i].after
+		}
+	}
+	if shelf != 0 {
+		return fmt.Errorf("%d chunks are on no shelf", shelf)
 	}
 	if vacancies != 0 || loans != c.lent || used != c.used || size != c.size {
 		return fmt.Errorf("%d vacancies in no bin; %d lent, counted %d; %d used, counted %d; %d in all, counted %d",

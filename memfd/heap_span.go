@@ -157,6 +157,8 @@ func (s *chunks) sweep(all bool) (out []extents, more bool) {
 	if len(s.kinds) == 0 {
 		return nil, false
 	}
+	s.clearShelf()
+	s.shelf.due = false
 	least := slices.MinFunc(s.kinds, func(a, b kind) int { return cmp.Compare(a.unit, b.unit) }).unit
 	var found []uint32
 	for b := s.bins.next(binOf(least)); b >= 0; b = s.bins.next(b + 1) {

@@ -51,6 +51,16 @@ func (s *store) loan(i uint32) loan {
 	return loan{s.chunks.va(c.kind, c.addr), c.iova, c.size, c.dirty, uint64(c.gen)<<32 | uint64(i)}
 }
 
+// buf tells of memory of which n bytes were asked for; what is not shared has
+// no address for devices.
+func (l *loan) buf(n uint64, shared bool) memtable.Buf {
+	b := memtable.Buf{VA: l.va, Len: uint32(n), Cap: uint32(l.size), Token: l.token}
+	if shared {
+		b.Addr = memtable.IOVA(l.iova)
+	}
+	return b
+}
+
 // clear makes the memory zero. A peer that has the file may have taken its pages
 // away, and then there may be no other ones: that is an error, not a crash.
 func (l *loan) clear() error {
@@ -101,6 +111,23 @@ func (s *store) try(r *request) (l loan, ok bool, err error) {
 	return s.loan(i), true, nil
 }
 
+// quick lends what lies on the shelf, to a user all of whose requests are alike
+// but for the size. Where a store is closed nothing lies there.
+func (s *store) quick(n, align uint64) (b memtable.Buf, ok bool) {
+	if n > shelfMost || align&(align-1) != 0 {
+		return b, false
+	}
+	s.mu.Lock()
+	if i := s.chunks.onShelf((n + quantum - 1) / quantum); i != 0 && s.chunks.all[i].addr&(max(align, 1)-1) == 0 {
+		s.chunks.unshelve(i)
+		s.chunks.lend(i)
+		l := s.loan(i)
+		b, ok = l.buf(n, s.shared), true
+	}
+	s.mu.Unlock()
+	return b, ok
+}
+
 // chunk finds the chunk that was lent at an address with a token. mu is held.
 func (s *store) chunk(at, token uint64) (i uint32, err error) {
 	i = uint32(token)
@@ -122,15 +149,13 @@ func (s *store) give(va memtable.VA, token uint64) error { return s.giveAt(numbe
 // giveAt is give for an address of another process, which may be any number.
 func (s *store) giveAt(at, token uint64) error {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	i, err := s.chunk(at, token)
-	if err != nil {
-		return err
-	}
-	if s.chunks.give(i) {
+	arm := err == nil && s.chunks.give(i)
+	s.mu.Unlock() // deferring it is dear beside the rest
+	if arm {
 		s.linger.arm()
 	}
-	return nil
+	return err
 }
 
 // resize changes the size of what was lent, where it is; ok is false if it would

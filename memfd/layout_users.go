@@ -57,6 +57,7 @@ func (s *store) layout(a *Arena, lentTo lentMemory, page uint64, node int) HeapL
 	for at, more := 0, true; more; at += piecesOf {
 		s.mu.Lock()
 		c := &s.chunks
+		c.clearShelf()
 		end := min(at+piecesOf, len(c.all))
 		seen = append(seen[:0], c.all[min(at, end):end]...)
 		more = end < len(c.all)
