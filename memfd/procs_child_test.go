@@ -160,8 +160,9 @@ func (p *puppet) alloc(ctx context.Context, n uint64) error {
 // work borrows and gives back, n times.
 func (p *puppet) work(ctx context.Context, n int) error {
 	for range n {
-		if len(p.blocks) < 4 || p.random.IntN(2) == 0 && len(p.blocks) < 12 {
-			if err := p.alloc(ctx, uint64(8+p.random.IntN(1<<20))); err != nil {
+		if len(p.blocks) < 1 || p.random.IntN(2) == 0 && len(p.blocks) < 12 {
+			err := p.alloc(ctx, uint64(8+p.random.IntN(1<<18)))
+			if _, short := errors.AsType[*ShortageError](err); err != nil && !short { // others use huge pages too
 				return err
 			}
 			continue
