@@ -42,7 +42,7 @@ func TestWhenThePrimaryDiesMemoryStaysAndAskingForMoreFails(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	before := openFiles(t)
+	before := countFiles(t)
 	z, err := s.FindZone(t.Context(), "left")
 	if err != nil {
 		t.Fatal(err)
@@ -65,7 +65,7 @@ func TestWhenThePrimaryDiesMemoryStaysAndAskingForMoreFails(t *testing.T) {
 		t.Error(err)
 	}
 	// One of the memory, one of the connection; the pipes of the child are gone too.
-	if after := openFiles(t); after > before-2 {
+	if after := countFiles(t); after > before-2 {
 		t.Errorf("%d open files, %d before closing", after, before)
 	}
 	// The addresses are free again, and the socket is nobody's.
@@ -83,7 +83,7 @@ func TestWhenThePrimaryDiesMemoryStaysAndAskingForMoreFails(t *testing.T) {
 
 func TestAttachingAndDetachingInAStormLeavesNothing(t *testing.T) {
 	n := served(t, small(), PrimaryOptions{})
-	before := openFiles(t)
+	before := countFiles(t)
 	h, err := n.a.Heap("h", HeapOptions{Node: AnyNode})
 	if err != nil {
 		t.Fatal(err)
@@ -114,7 +114,7 @@ func TestAttachingAndDetachingInAStormLeavesNothing(t *testing.T) {
 	if left := n.walked(); left != "" {
 		t.Errorf("still mapped: %s", left)
 	}
-	if after := openFiles(t); after != before {
+	if after := countFiles(t); after != before {
 		t.Errorf("%d open files before, %d after", before, after)
 	}
 }

@@ -48,7 +48,7 @@ func murder(t *testing.T, o Options) {
 	warm.does("work 1")
 	warm.kill()
 	n.alone()
-	before := openFiles(t)
+	before := countFiles(t)
 
 	h, err := n.a.Heap("primary", HeapOptions{Node: AnyNode})
 	if err != nil {
@@ -89,7 +89,7 @@ func murder(t *testing.T, o Options) {
 	if left := memfds(t, o.Name); len(left) > 0 {
 		t.Errorf("files that are still open: %q", left)
 	}
-	if after := openFiles(t); after != before {
+	if after := countFiles(t); after != before {
 		t.Errorf("%d open files before, %d after", before, after)
 	}
 }
@@ -143,8 +143,8 @@ func (o *owner) end() {
 	}
 }
 
-// openFiles counts the descriptors of this process.
-func openFiles(t *testing.T) int {
+// countFiles counts the descriptors of this process.
+func countFiles(t *testing.T) int {
 	t.Helper()
 	all, err := os.ReadDir("/proc/self/fd")
 	if err != nil {

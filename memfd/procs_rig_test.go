@@ -3,14 +3,18 @@ package memfd
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // testBase is where nothing else is in any process.
@@ -144,6 +148,25 @@ func (c *pupil) kill() {
 	_ = c.cmd.Process.Kill()
 	_ = c.cmd.Wait()
 	_ = c.in.Close()
+}
+
+// stop has the process stand still, and returns when it does.
+func (c *pupil) stop() {
+	c.t.Helper()
+	if err := c.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+		c.t.Fatal(err)
+	}
+	var status unix.WaitStatus
+	for {
+		_, err := unix.Wait4(c.cmd.Process.Pid, &status, unix.WUNTRACED, nil)
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err != nil || !status.Stopped() {
+			c.t.Fatal("it does not stand still:", status, err)
+		}
+		return
+	}
 }
 
 // await waits until the primary's secondaries do.
