@@ -15,7 +15,7 @@ import (
 var (
 	span       = regexp.MustCompile("`([^`]+)`")
 	testName   = regexp.MustCompile(`^([a-z][a-z0-9/-]*): ((?:Test|Fuzz|Example|Benchmark)\w*)$`)
-	identifier = regexp.MustCompile(`^(memfd|memtable|dma|virtio|vhost)\.([A-Z]\w*(?:\.[A-Z]\w*)?)$`)
+	identifier = regexp.MustCompile(`^(memfd|memflag|memtable|dma|virtio|vhost)\.([A-Z]\w*(?:\.[A-Z]\w*)?)$`)
 	target     = regexp.MustCompile(`^make ([a-z-]+)$`)
 )
 
@@ -96,6 +96,14 @@ func receiver(f *ast.FuncDecl) string {
 	return fmt.Sprint(name, ".")
 }
 
+// pathOf gives the directory of a package.
+func pathOf(name string) string {
+	if name == "memflag" {
+		return "memfd/memflag"
+	}
+	return name
+}
+
 // wrongIn tells what a page claims and the module does not have.
 func wrongIn(page, makefile string, p packages) (wrong []string) {
 	for _, m := range span.FindAllStringSubmatch(page, -1) {
@@ -106,7 +114,7 @@ func wrongIn(page, makefile string, p packages) (wrong []string) {
 				wrong = append(wrong, "there is no such test: "+said)
 			}
 		case identifier.MatchString(said):
-			if i := identifier.FindStringSubmatch(said); !p.of(i[1])[i[2]] {
+			if i := identifier.FindStringSubmatch(said); !p.of(pathOf(i[1]))[i[2]] {
 				wrong = append(wrong, "there is no such name: "+said)
 			}
 		case target.MatchString(said):
