@@ -38,11 +38,20 @@ func (a *Amounts) add(b Amounts) {
 	a.Pinned += b.Pinned
 }
 
-// alike tells whether b and o are told as one. What is wholly vacant, or wholly
-// used, is not hidden in what is partly so.
+// alike tells whether b and o are told as one. How full they are is told in
+// eighths, and what is wholly vacant, or wholly used, is not hidden in what is
+// partly so.
 func (b *BlockLayout) alike(o *BlockLayout) bool {
 	return b.State == o.State && b.Owner == o.Owner && b.Node == o.Node && b.Shared == o.Shared && b.Pinned == o.Pinned &&
-		(b.Used == 0) == (o.Used == 0) && (b.Vacant == 0) == (o.Vacant == 0)
+		(b.Used == 0) == (o.Used == 0) && (b.Vacant == 0) == (o.Vacant == 0) && b.eighths() == o.eighths()
+}
+
+// eighths tells how full b is.
+func (b *BlockLayout) eighths() uint64 {
+	if b.Used == b.Size {
+		return 8
+	}
+	return b.Used / (b.Size/8 + 1)
 }
 
 // within tells whether b and o, which comes later, lie within one grain.

@@ -20,6 +20,7 @@ import (
 type cli struct {
 	Serve   serveCommand   `cmd:"" help:"Run the switch."`
 	Show    showCommand    `cmd:"" help:"Look at a running one."`
+	Mem     memCommand     `cmd:"" help:"Look at the memory of a program that has an arena."`
 	Version versionCommand `cmd:"" help:"Say which vhostd this is."`
 }
 
