@@ -56,32 +56,51 @@ func newArena(k kernel, o Options) (*Arena, error) {
 		return nil, err
 	}
 	a.table.Swap(empty)
-	base := o.Base
-	for _, page := range o.Pages {
-		for _, node := range o.Nodes {
-			c, err := newClass(k, &a.o, base, page, node, page != uint64(os.Getpagesize()))
-			if err != nil {
-				return nil, errors.Join(err, a.Close())
-			}
-			a.classes = append(a.classes, c)
-			if base != 0 {
-				base = c.first + uint64(len(c.mem))
-			}
-			if a.usage[node] == nil {
-				a.usage[node] = new(usage)
-			}
-			c.count = a.usage[node]
-			c.count[free] += c.all().size()
-		}
+	for _, node := range o.Nodes {
+		a.usage[node] = new(usage)
 	}
-	for node, size := range o.Minimum {
-		if err := a.stock(node, size); err != nil {
-			a.locked(a.forgetMinimum)
-			return nil, errors.Join(fmt.Errorf("the minimum of node %d: %w", node, err), a.Close())
-		}
+	if o.Legacy {
+		err = a.furnishAll()
+	} else {
+		err = a.reserveAll()
+	}
+	if err != nil {
+		return nil, errors.Join(err, a.Close())
 	}
 	a.register()
 	return a, nil
+}
+
+// reserveAll makes the classes, and maps the minimum.
+func (a *Arena) reserveAll() error {
+	base := a.o.Base
+	for _, page := range a.o.Pages {
+		for _, node := range a.o.Nodes {
+			c, err := newClass(a.k, &a.o, base, page, node, page != uint64(os.Getpagesize()))
+			if err != nil {
+				return err
+			}
+			base = a.add(c, base)
+		}
+	}
+	for node, size := range a.o.Minimum {
+		if err := a.stock(node, size); err != nil {
+			a.locked(a.forgetMinimum)
+			return fmt.Errorf("the minimum of node %d: %w", node, err)
+		}
+	}
+	return nil
+}
+
+// add makes c one of the classes, and gives the base of the next one.
+func (a *Arena) add(c *class, base uint64) (next uint64) {
+	a.classes = append(a.classes, c)
+	c.count = a.usage[c.node]
+	c.count[free] += c.all().size()
+	if base == 0 {
+		return 0
+	}
+	return c.first + uint64(len(c.mem))
 }
 
 // stock maps the minimum of a node. It is nobody's until it is asked for.
@@ -160,6 +179,9 @@ func (a *Arena) unreserve() (err error) {
 		var runs []part
 		a.locked(func() {
 			runs = c.all().runs(func(s *slot) bool { return s.state == free })
+			for _, m := range c.exact {
+				_ = m.Close() // of wrapped memory: nothing is unmapped
+			}
 			c.slots, *c.count = nil, usage{}
 		})
 		for _, p := range runs {

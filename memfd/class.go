@@ -22,7 +22,13 @@ type class struct {
 
 	ext   *External // whose memory it is; nil: the arena's
 	start int64     // where in the file it begins, bytes
-	count *usage    // what its extents are counted in
+
+	// In legacy mode, which page of the file each extent is; -1: it is a hole.
+	// nil: that of the same number.
+	places []int
+	exact  []*memtable.Mapping // of what is level with the file, in legacy mode
+
+	count *usage // what its extents are counted in
 
 	mem   []byte // the reservation; most of it must not be touched
 	base  memtable.VA
@@ -79,7 +85,12 @@ func (c *class) makeSlots(n int) {
 }
 
 // inFile gives the offset in the file of extent i.
-func (c *class) inFile(i int) int64 { return c.start + int64(i)*int64(c.unit) }
+func (c *class) inFile(i int) int64 {
+	if c.places != nil {
+		i = c.places[i]
+	}
+	return c.start + int64(i)*int64(c.unit)
+}
 
 // owner is who is blamed for a fault.
 func (c *class) owner() any {
@@ -134,9 +145,13 @@ func (c *class) find(n int) (p part, ok bool) {
 	if p, _ = c.search(n, func(s state) bool { return s == idle }); p.n == n {
 		return p, true
 	}
-	p, _ = c.search(n, func(s state) bool { return s == free || s == idle })
+	p, _ = c.search(n, c.grows)
 	return p, p.n == n
 }
+
+// grows tells whether an extent in a state can be had. In legacy mode what is
+// free is a hole.
+func (c *class) grows(s state) bool { return s == idle || s == free && c.places == nil }
 
 // search gives the lowest run of n extents in states that do, or none, and then
 // how long the longest run is.

@@ -29,13 +29,17 @@ type watcher struct{ hear func(Event) }
 // Watch lets f hear of all memory that comes and goes from now on. Memory that
 // is quarantined is not gone before it is reclaimed. f is called by who allocates
 // or frees, several at once, with no lock held: it may look at the arena, and
-// holds up its caller.
-func (a *Arena) Watch(f func(Event)) (remove func()) {
+// holds up its caller. In legacy mode the error is ErrLegacy: no memory comes or
+// goes.
+func (a *Arena) Watch(f func(Event)) (remove func(), err error) {
+	if a.o.Legacy {
+		return nil, ErrLegacy
+	}
 	w := &watcher{f}
 	a.locked(func() { a.watchers = append(a.watchers, w) })
 	return func() {
 		a.locked(func() { a.watchers = without(a.watchers, w) })
-	}
+	}, nil
 }
 
 // tell tells all watchers.

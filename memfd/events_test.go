@@ -17,7 +17,7 @@ func TestEventsComeInOrderAndWhoHearsThemMayLook(t *testing.T) {
 	note := func(format string, args ...any) { heard = append(heard, fmt.Sprintf(format, args...)) }
 	w, _ := followed(t, a)
 	w.arrive = func(_ context.Context, e []memtable.Extent) { note("the mirror has %d", len(e)) }
-	remove := a.Watch(func(e Event) {
+	remove := watch(t, a, func(e Event) {
 		_, mapped := a.Lookup(e.Extents[0].VA)
 		note("%v %d, mapped %v", e.Kind, len(e.Extents), mapped)
 		a.Layout()
@@ -142,4 +142,15 @@ func clearToOnes(b *block) {
 	for i := range mem {
 		mem[i] = 1
 	}
+}
+
+// watch is Arena.Watch where it must not fail.
+func watch(t testing.TB, a *Arena, f func(Event)) (remove func()) {
+	t.Helper()
+	remove, err := a.Watch(f)
+	if err != nil {
+		t.Error(err)
+		return func() {}
+	}
+	return remove
 }

@@ -140,7 +140,7 @@ func TestMirrorsAndWatchersHearOfExternalMemoryExactlyOnce(t *testing.T) {
 	scattered := addrs(mem, 1<<40)
 	scattered[0], scattered[3] = scattered[3], scattered[0]
 	var heard []string
-	remove := a.Watch(func(e Event) { heard = append(heard, fmt.Sprint(e.Kind, " ", len(e.Extents))) })
+	remove := watch(t, a, func(e Event) { heard = append(heard, fmt.Sprint(e.Kind, " ", len(e.Extents))) })
 	defer remove()
 	x := register(t, a, "x", ExternalOptions{Mem: mem, File: file, Offset: somePage, Addrs: scattered, Shared: true})
 	if got := w.addresses(); len(got) != 4 {

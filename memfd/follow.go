@@ -88,7 +88,7 @@ func (a *Arena) announce(ctx context.Context, p part, shared bool) error {
 	var e []memtable.Extent
 	// At once, so that who follows later hears of p from Follow and not here.
 	a.locked(func() {
-		slots, e = p.pointers(), p.extents()
+		slots, e = p.c.byOffset(p.pointers(), p.extents())
 		for _, s := range slots {
 			s.announced = true
 		}
@@ -119,7 +119,7 @@ func (a *Arena) leave(ctx context.Context, p part) error {
 	var slots []*slot
 	var e []memtable.Extent
 	a.locked(func() {
-		slots, e = p.pointers(), p.extents()
+		slots, e = p.c.byOffset(p.pointers(), p.extents())
 		for _, f := range a.followers {
 			if f.concerned(slots) {
 				all = append(all, f)
@@ -149,12 +149,13 @@ func inParallel(all []*follower, do func(*follower) error) error {
 // pick gives the slots that do, by class and offset. mu is held.
 func (a *Arena) pick(do func(s *slot) bool) (slots []*slot, e []memtable.Extent) {
 	for _, c := range a.everywhere() {
+		var of []*slot
+		var in []memtable.Extent
 		for _, p := range c.all().runs(do) {
-			for i := range p.n {
-				slots = append(slots, &c.slots[p.first+i])
-			}
-			e = append(e, p.extents()...)
+			of, in = append(of, p.pointers()...), append(in, p.extents()...)
 		}
+		of, in = c.byOffset(of, in)
+		slots, e = append(slots, of...), append(e, in...)
 	}
 	return slots, e
 }

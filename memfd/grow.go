@@ -149,9 +149,14 @@ func (a *Arena) claim(c *class, g growth) (p part, would Growth, err error) {
 		p, ok = c.find(int(n))
 	}
 	if !ok {
-		_, longest := c.search(len(c.slots)+1, func(s state) bool { return s == free || s == idle })
-		return p, would, &ShortageError{What: "address space in one piece", Node: c.node, Want: g.size,
+		_, longest := c.search(len(c.slots)+1, c.grows)
+		short := &ShortageError{What: "address space in one piece", Node: c.node, Want: g.size,
 			Have: uint64(longest) * c.unit, Advice: "set Options.Space to more"}
+		if a.o.Legacy {
+			short.What, short.Err = "memory in one piece", ErrLegacy
+			short.Advice = "map more: set Options.Minimum to more, or reserve more huge pages"
+		}
+		return p, would, short
 	}
 	u := a.usage[c.node]
 	would = Growth{Owner: g.owner, Node: c.node, Page: c.page, Shared: g.shared}

@@ -54,14 +54,17 @@ func (b *BlockLayout) eighths() uint64 {
 	return b.Used / (b.Size/8 + 1)
 }
 
+// end is the address behind b.
+func (b *BlockLayout) end() Address { return b.VA + Address(b.Size) }
+
 // within tells whether b and o, which comes later, lie within one grain.
 func (b *BlockLayout) within(o *BlockLayout, grain uint64) bool {
-	return b.Offset/grain == (o.Offset+o.Size-1)/grain
+	return uint64(b.VA)/grain == (uint64(o.VA)+o.Size-1)/grain
 }
 
 // join makes b stand for o too, and for the hole before it.
 func (b *BlockLayout) join(o *BlockLayout) {
-	if hole := b.Offset+b.Size != o.Offset; hole || b.State != o.State {
+	if hole := b.end() != o.VA; hole || b.State != o.State {
 		b.State = Mixed
 	}
 	if b.Owner != o.Owner {
@@ -70,7 +73,7 @@ func (b *BlockLayout) join(o *BlockLayout) {
 	if b.Node != o.Node {
 		b.Node = AnyNode
 	}
-	b.Size = o.Offset + o.Size - b.Offset
+	b.Size = uint64(o.end() - b.VA)
 	b.Shared, b.Pinned = b.Shared || o.Shared, b.Pinned || o.Pinned
 	b.Amounts.add(o.Amounts)
 }

@@ -140,7 +140,7 @@ func (s *scan) piece(at int) (more bool) {
 		}
 		if one.pages {
 			s.held.File.Held += c.unit
-			s.held.File.Size = uint64(i+1) * c.unit
+			s.held.File.Size = max(s.held.File.Size, uint64(c.inFile(i))+c.unit)
 		}
 		if one.state != free {
 			s.extent(i, one)
@@ -168,7 +168,7 @@ func (s *scan) extent(i int, one *slot) {
 	}
 	if n := len(s.held.Blocks) - 1; n >= 0 {
 		last := &s.held.Blocks[n]
-		if last.alike(&b) && last.Offset+last.Size == b.Offset || last.within(&b, s.grain) {
+		if last.alike(&b) && last.end() == b.VA || last.within(&b, s.grain) {
 			last.join(&b)
 			return
 		}

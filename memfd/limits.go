@@ -24,8 +24,12 @@ type validator struct {
 
 // Validate lets f decide about memory of a node, AnyNode being every node: if
 // it returns an error the arena does not grow. The minimum is not asked about.
-// No lock is held over f. Names are unique for a node.
+// No lock is held over f. Names are unique for a node. In legacy mode the error is
+// ErrLegacy.
 func (a *Arena) Validate(name string, node int, f func(Growth) error) (remove func(), err error) {
+	if a.o.Legacy {
+		return nil, ErrLegacy
+	}
 	v := &validator{name: name, node: node, ask: f}
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -46,6 +46,13 @@ type Options struct {
 	AddrBits  int               // of devices: memory at addresses of more bits is refused with a *MaskError; 0: they reach all
 	Domain    *memtable.Domain  // workers that look up addresses: they are waited for before memory is unmapped; nil: none
 	NoHuge    bool              // system pages only
+
+	// Legacy maps everything at the start, what Minimum says or all huge pages
+	// that are free, in the order of its physical addresses, with a hole
+	// wherever that is broken: what is contiguous here is so for every device.
+	// Nothing is mapped later, nothing given back before Close, and nobody has
+	// a say in it. Space does not matter. It needs a Resolver.
+	Legacy bool
 }
 
 const (
@@ -77,8 +84,10 @@ func (o Options) fill(huge []uint64) (Options, error) {
 		o.Linger = defaultLinger
 	}
 	switch {
-	case o.NoHuge:
+	case o.NoHuge && o.Pages == nil:
 		o.Pages = []uint64{system}
+	case o.Legacy && o.Pages == nil:
+		o.Pages = slices.Clone(huge)
 	case o.Pages == nil:
 		o.Pages = append(slices.Clone(huge), system)
 	}
@@ -90,7 +99,12 @@ func (o Options) fill(huge []uint64) (Options, error) {
 
 // check tests what a person may have got wrong.
 func (o Options) check(system uint64, huge []uint64) error {
+	if err := o.checkLegacy(system); err != nil {
+		return err
+	}
 	switch {
+	case o.NoHuge && !slices.Equal(o.Pages, []uint64{system}):
+		return fmt.Errorf("memfd: NoHuge with pages of %v bytes: leave one of both out", o.Pages)
 	case o.IOVA == IOVAAsPA && o.Resolver == nil:
 		return fmt.Errorf("memfd: physical addresses need a Resolver")
 	case o.AddrBits < 0 || o.AddrBits > 64:

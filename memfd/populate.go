@@ -65,16 +65,21 @@ func (a *Arena) back(p part) error {
 	}
 	// And one that fails may have torn a hole in the reservation.
 	a.mark(p, func(s *slot) { s.mapped = true })
-	err := a.k.mapFile(p.mem(), fd, int64(p.offset()))
+	err := a.mapPages(p)
+	if err != nil {
+		a.rollback(p)
+	}
+	return err
+}
+
+// mapPages maps p, which is level with the file, from it.
+func (a *Arena) mapPages(p part) error {
+	err := a.k.mapFile(p.mem(), p.c.file.fd, p.c.inFile(p.first))
 	if err == nil {
 		err = a.k.undump(p.mem())
 	}
-	if err == nil {
-		return nil
-	}
-	a.rollback(p)
 	if errors.Is(err, unix.ENOMEM) {
-		err = &ShortageError{What: "mappings", Node: c.node, Want: p.size(), Err: err,
+		err = &ShortageError{What: "mappings", Node: p.c.node, Want: p.size(), Err: err,
 			Advice: "allow more (vm.max_map_count, ulimit -v), or use larger pages or extents"}
 	}
 	return err
@@ -134,10 +139,12 @@ func (a *Arena) withdraw(p part) error {
 
 // punch gives the pages of p back to the kernel.
 func (a *Arena) punch(p part) error {
-	if err := a.k.punch(p.c.file.fd, int64(p.offset()), int64(p.size())); err != nil {
-		return err
+	for _, r := range p.level() {
+		if err := a.k.punch(r.c.file.fd, r.c.inFile(r.first), int64(r.size())); err != nil {
+			return err
+		}
+		a.mark(r, func(s *slot) { s.pages = false; r.c.held-- })
 	}
-	a.mark(p, func(s *slot) { s.pages = false; p.c.held-- })
 	return nil
 }
 

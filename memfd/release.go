@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 
 	"github.com/vhostd/vhostd/memtable"
 )
@@ -142,7 +143,11 @@ func (a *Arena) divide(p part) (stay, gone part) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	n := 0
-	if least := a.o.Minimum[p.c.node]; least > 0 && p.c.ext == nil {
+	least := a.o.Minimum[p.c.node]
+	if a.o.Legacy && !a.closed {
+		least = math.MaxUint64
+	}
+	if least > 0 && p.c.ext == nil {
 		rest := a.usage[p.c.node].firm() - p.size() // without p
 		for n < p.n && p.c.slots[p.first+n].listed && rest+uint64(n)*p.c.unit < least {
 			n++

@@ -136,9 +136,9 @@ func TestNobodyStandsStillWhileMemoryComesAndGoes(t *testing.T) {
 			return func() { s.look(s.a.Extents()[0].VA) }
 		},
 		"callbacks that look and (un)register": func(t *testing.T, s *hustle) func() {
-			s.a.Watch(func(e Event) {
+			watch(t, s.a, func(e Event) {
 				s.look(e.Extents[0].VA)
-				s.a.Watch(func(Event) {})()
+				watch(t, s.a, func(Event) {})()
 			})
 			return func() {
 				remove, err := s.a.Validate("looks", AnyNode, func(Growth) error { s.look(memtable.VA{}); return nil })

@@ -1,6 +1,7 @@
 package memfd
 
 import (
+	"errors"
 	"iter"
 
 	"github.com/vhostd/vhostd/memtable"
@@ -49,6 +50,9 @@ func (a *Arena) Runs() []memtable.Run {
 	})
 	var runs []memtable.Run
 	for _, e := range shared {
+		if e.FD < 0 {
+			continue // external memory that no peer can have
+		}
 		r := memtable.Run{File: e.File, Offset: uint64(e.Offset), Addr: uint64(e.Addr), Size: e.Size}
 		if n := len(runs) - 1; n >= 0 {
 			last := &runs[n]
@@ -60,6 +64,24 @@ func (a *Arena) Runs() []memtable.Run {
 		runs = append(runs, r)
 	}
 	return runs
+}
+
+// Regions tells how many regions the table of a peer needs for what is shared:
+// for that and nothing else, and at least, with what lies between shared too.
+// Where memory has one file and lies in its order, one can be enough; in legacy
+// mode pages lie in another order, and hardly two of them share a region.
+func (a *Arena) Regions() (exact, least int) {
+	runs := a.Runs()
+	if len(runs) == 0 {
+		return 0, 0
+	}
+	least = 1
+	if _, err := memtable.MakePlan(runs, least, 1); err != nil {
+		if few, ok := errors.AsType[*memtable.PlanError](err); ok {
+			least = few.Needed
+		}
+	}
+	return len(runs), least
 }
 
 // extents is part.extents under the lock.
