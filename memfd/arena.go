@@ -176,12 +176,10 @@ func (a *Arena) inUse() (n uint64) {
 func (a *Arena) unreserve() (err error) {
 	for _, c := range a.classes {
 		c.work.Lock()
+		c.forget()
 		var runs []part
 		a.locked(func() {
 			runs = c.all().runs(func(s *slot) bool { return s.state == free })
-			for _, m := range c.exact {
-				_ = m.Close() // of wrapped memory: nothing is unmapped
-			}
 			c.slots, *c.count = nil, usage{}
 		})
 		for _, p := range runs {

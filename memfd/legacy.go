@@ -89,6 +89,7 @@ func (a *Arena) newLegacyClass(base uint64, of pages, n uint64, exact bool) (*cl
 		return nil, err
 	}
 	if err := a.furnish(c, int(n), exact); err != nil {
+		c.forget()
 		// The memory goes with the last of both.
 		err = errors.Join(err, a.k.unmap(c.mem))
 		if c.file != nil {
@@ -97,6 +98,13 @@ func (a *Arena) newLegacyClass(base uint64, of pages, n uint64, exact bool) (*cl
 		return nil, err
 	}
 	return c, nil
+}
+
+// forget ends that faults are blamed on c.
+func (c *class) forget() {
+	for _, m := range c.exact {
+		_ = m.Close() // of wrapped memory: nothing is unmapped
+	}
 }
 
 // furnish maps the pages of a class that nobody knows yet.
