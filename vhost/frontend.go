@@ -212,6 +212,7 @@ func (f *Frontend) Close() error {
 		f.cancel()
 		<-f.done
 		f.closed = f.unfollow(ctx)
+		f.forgetRecord()
 		f.share.close()
 	})
 	return f.closed

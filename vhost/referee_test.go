@@ -31,7 +31,9 @@ type referee struct {
 	// script says how a message is answered; nil: as it should be.
 	script func(m *message) action
 	// met hears of every connection, before its first message; nil: nobody.
-	met func(c *net.UnixConn)
+	met func()
+	// left is waited for before a connection that ended is closed; nil: nothing.
+	left chan struct{}
 
 	mu   sync.Mutex
 	past []*match
@@ -86,13 +88,16 @@ type refRing struct {
 const everything = ^ProtocolFeatures(0)
 
 // newReferee listens until the test ends. It offers all protocol features but
-// what is in without.
-func newReferee(t testing.TB, without ProtocolFeatures) *referee {
+// what is in without, and what edits change.
+func newReferee(t testing.TB, without ProtocolFeatures, edits ...func(r *referee)) *referee {
 	t.Helper()
 	r := &referee{
 		t: t, path: t.TempDir() + "/r",
 		features: virtio.FeatureVersion1 | virtio.FeatureProtocol | virtio.FeatureIndirect | virtio.FeatureLogAll | virtio.FeatureRingReset,
 		protocol: everything &^ without, slots: 32, queues: 4, record: 4096,
+	}
+	for _, edit := range edits {
+		edit(r)
 	}
 	l, err := Listen(r.path, ListenOptions{UID: -1, GID: -1})
 	ok(t, err)
@@ -143,7 +148,10 @@ func (r *referee) play(c *net.UnixConn) {
 		c.Close()
 	}()
 	if r.met != nil {
-		r.met(c)
+		r.met()
+	}
+	if r.left != nil {
+		defer func() { <-r.left }()
 	}
 	w := newWire(c, testTimeout)
 	for {
@@ -152,8 +160,11 @@ func (r *referee) play(c *net.UnixConn) {
 			return
 		}
 		var a action
-		if r.script != nil {
-			a = r.script(msg)
+		r.mu.Lock()
+		script := r.script
+		r.mu.Unlock()
+		if script != nil {
+			a = script(msg)
 		}
 		if !m.answer(w, msg, a) {
 			msg.fds.Close()
@@ -223,6 +234,13 @@ func describeSent(m *message) string {
 		return Request(m.Request).String()
 	}
 	return Request(m.Request).String() + " " + d
+}
+
+// follow changes the script.
+func (r *referee) follow(script func(m *message) action) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.script = script
 }
 
 // last is the connection that came last; nil: none did.

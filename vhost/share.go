@@ -5,9 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sync"
 	"sync/atomic"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -106,7 +104,8 @@ func (s *share) adopt(e []memtable.Extent, fds map[memtable.FileID]int) (added [
 		s.files = make(map[memtable.FileID]*sharedFile)
 	}
 	for _, x := range e {
-		if x.FD < 0 || s.knows(x) {
+		at, found := slices.BinarySearchFunc(s.extents, x, byAddr)
+		if x.FD < 0 || found && same(s.extents[at], x) {
 			continue
 		}
 		file := s.files[x.File]
@@ -117,10 +116,9 @@ func (s *share) adopt(e []memtable.Extent, fds map[memtable.FileID]int) (added [
 		}
 		file.extents++
 		x.FD = file.fd
-		s.extents = append(s.extents, x)
+		s.extents = slices.Insert(s.extents, at, x)
 		added = append(added, x)
 	}
-	slices.SortFunc(s.extents, byAddr)
 	return added
 }
 
@@ -132,7 +130,8 @@ func same(a, b memtable.Extent) bool {
 }
 
 func (s *share) knows(e memtable.Extent) bool {
-	return slices.ContainsFunc(s.extents, func(x memtable.Extent) bool { return same(x, e) })
+	i, found := slices.BinarySearchFunc(s.extents, e, byAddr)
+	return found && same(s.extents[i], e)
 }
 
 // known gives those of e that are there.
@@ -142,14 +141,30 @@ func (s *share) known(e []memtable.Extent) []memtable.Extent {
 
 // without gives the extents there would be without e.
 func (s *share) without(e []memtable.Extent) []memtable.Extent {
-	return slices.DeleteFunc(slices.Clone(s.extents), func(x memtable.Extent) bool {
-		return slices.ContainsFunc(e, func(y memtable.Extent) bool { return same(x, y) })
-	})
+	rest, _ := s.split(e)
+	return rest
+}
+
+// split parts the extents from those that are in e.
+func (s *share) split(e []memtable.Extent) (rest, in []memtable.Extent) {
+	named := make(map[memtable.IOVA]memtable.Extent, len(e))
+	for _, x := range e {
+		named[x.Addr] = x
+	}
+	for _, x := range s.extents {
+		if y, ok := named[x.Addr]; ok && same(x, y) {
+			in = append(in, x)
+		} else {
+			rest = append(rest, x)
+		}
+	}
+	return rest, in
 }
 
 // abandon takes extents away, and closes the files that nothing is in any more.
 func (s *share) abandon(e []memtable.Extent) {
-	for _, x := range s.known(e) {
+	rest, in := s.split(e)
+	for _, x := range in {
 		if file := s.files[x.File]; file.extents > 1 {
 			file.extents--
 		} else {
@@ -157,7 +172,7 @@ func (s *share) abandon(e []memtable.Extent) {
 			delete(s.files, x.File)
 		}
 	}
-	s.extents = s.without(e)
+	s.extents = rest
 }
 
 // tells says whether n bytes at va are told to the back-end as addr, in one
@@ -191,6 +206,18 @@ func (s *share) close() {
 	s.files, s.extents = nil, nil
 }
 
+// regionAt gives the region of a table by address that n bytes at a lie in.
+func regionAt(sorted []sharedRegion, a memtable.GPA, n uint64) (sharedRegion, bool) {
+	i, found := slices.BinarySearchFunc(sorted, a, func(r sharedRegion, a memtable.GPA) int { return cmp.Compare(r.GPA, a) })
+	if !found {
+		i--
+	}
+	if i < 0 || !sorted[i].has(a, n) {
+		return sharedRegion{}, false
+	}
+	return sorted[i], true
+}
+
 // Shares says whether the back-end can reach n bytes at addr, in one region. A
 // buffer for which it says no must be copied or refused. From any goroutine.
 func (f *Frontend) Shares(addr memtable.IOVA, n uint64) bool {
@@ -198,54 +225,6 @@ func (f *Frontend) Shares(addr memtable.IOVA, n uint64) bool {
 	if all == nil {
 		return false
 	}
-	i, found := slices.BinarySearchFunc(*all, memtable.GPA(addr), func(r sharedRegion, a memtable.GPA) int { return cmp.Compare(r.GPA, a) })
-	if !found {
-		i--
-	}
-	return i >= 0 && (*all)[i].has(memtable.GPA(addr), n)
-}
-
-// ShareStats tell operators how memory is shared.
-type ShareStats struct {
-	Regions, Max        int    // that the back-end has, and may have
-	Slots               bool   // it takes memory slots: no change pauses traffic
-	Used, Shared        uint64 // bytes in extents, and in regions
-	Generation          uint64 // changes of what the back-end has
-	Adds, Rems, Tables  uint64 // ADD_MEM_REG, REM_MEM_REG and SET_MEM_TABLE that were acknowledged
-	Refused             uint64 // changes that failed; what was shared before still is
-	Pauses              uint64
-	LastPause, MaxPause time.Duration // that traffic was held up for
-	LastAck, MaxAck     time.Duration // from a change's message to its acknowledgement
-}
-
-// Waste is how many bytes the back-end can reach though nothing is in them.
-func (s ShareStats) Waste() uint64 { return s.Shared - min(s.Used, s.Shared) }
-
-// shareStats is ShareStats for several goroutines.
-type shareStats struct {
-	mu sync.Mutex
-	ShareStats
-}
-
-// edit changes the statistics, or reads them.
-func (s *shareStats) edit(do func(s *ShareStats)) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	do(&s.ShareStats)
-}
-
-func (s *shareStats) count(regions []sharedRegion, extents []memtable.Extent, room limits) {
-	s.edit(func(s *ShareStats) {
-		s.Regions, s.Max, s.Slots = len(regions), room.regions, room.slots > 0
-		s.Used, s.Shared = 0, 0
-		for _, r := range regions {
-			s.Shared += r.Size
-		}
-		for _, e := range extents {
-			if slices.ContainsFunc(regions, func(r sharedRegion) bool { return r.holds(e) }) {
-				s.Used += e.Size
-			}
-		}
-		s.Generation++
-	})
+	_, ok := regionAt(*all, memtable.GPA(addr), n)
+	return ok
 }

@@ -148,8 +148,7 @@ func TestShareWithoutSlotsIsCompact(t *testing.T) {
 
 func TestShareSlotsThatRunOutAreCompacted(t *testing.T) {
 	noLeaks(t)
-	r := newReferee(t, 0)
-	r.slots = 10
+	r := newReferee(t, 0, func(r *referee) { r.slots = 10 })
 	s := newSupply(t, 64, 1)
 	f, _ := runs(t, r, s, nil)
 	for i := range 16 {
@@ -169,8 +168,7 @@ func TestShareSlotsThatRunOutAreCompacted(t *testing.T) {
 // one slot cannot have both, and what it has it keeps.
 func TestShareWhatDoesNotFitIsRefusedWithAPlanError(t *testing.T) {
 	noLeaks(t)
-	r := newReferee(t, 0)
-	r.slots = 1
+	r := newReferee(t, 0, func(r *referee) { r.slots = 1 })
 	s, other := newSupply(t, 4, 1), newSupply(t, 4, 0)
 	f := front(t, r.path, s, nil)
 	s.extents = append(s.extents, other.extents[2])
