@@ -59,6 +59,9 @@ func (f *Frontend) Connect(ctx context.Context, i int, p virtio.Placement) (virt
 			err = f.serve(l, r)
 		}
 		if err != nil {
+			if r.running && l.conn.broken == nil {
+				_, _ = f.stop(l, r)
+			}
 			f.drop(r, err)
 			return err
 		}
@@ -125,13 +128,15 @@ func (f *Frontend) serve(l *peerLink, r *frontRing) error {
 		func() error { return l.conn.SetVringAddr(addr) },
 		func() error { return l.conn.SetVringCall(i, r.line.callFD) },
 		func() error { return l.conn.SetVringErr(i, r.line.errFD) },
-		func() error { return l.conn.SetVringKick(i, r.line.kickFD) },
 	} {
 		if err := tell(); err != nil {
 			return err
 		}
 	}
-	r.running = true
+	r.running = true // refused or not: some start it, and complain
+	if err := l.conn.SetVringKick(i, r.line.kickFD); err != nil {
+		return err
+	}
 	r.line.Ring()
 	if r.off || !l.offered.Has(virtio.FeatureProtocol) {
 		return l.barrier()

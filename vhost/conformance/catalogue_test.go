@@ -16,14 +16,44 @@ import (
 	"testing"
 )
 
-// Where rules are proved, and where the table of them is.
-var folders = []string{".", "../../cmd/vhostd/internal/fabric"}
+// Where rules are proved, and where the table of them is. Rules of the
+// front-end, whose number begins with F, are beside its code.
+var folders = []string{".", "../../cmd/vhostd/internal/fabric", ".."}
 
 const (
 	table = "../../docs/conformance.md"
 	// rules 1 to needed must be in the table; those behind came up on the way.
-	needed = 120
+	needed      = 120
+	neededFront = 46
 )
+
+// set is a list of rules, by number.
+type set struct {
+	mark   string // before each number
+	needed int
+	later  map[int]rule
+	proved map[int]*rule
+}
+
+// sets are the rules of the two ends.
+func sets() []*set {
+	return []*set{
+		{needed: needed, later: later, proved: make(map[int]*rule)},
+		{mark: "F", needed: neededFront, later: noMigration, proved: make(map[int]*rule)},
+	}
+}
+
+// noMigration are the front-end's rules about guests that move to another host,
+// or translate addresses. A process does neither.
+var noMigration = map[int]rule{
+	33: {source: "QEMU 7.2", text: "A migration is refused without LOG_SHMFD or LOG_ALL.", later: "a process does not migrate"},
+	34: {source: "QEMU 7.2", text: "The dirty log is given first, then LOG_ALL, then the rings' flags, each acknowledged.", later: "a process does not migrate"},
+	35: {source: "vhost-user, Migration", text: "The dirty log is large enough for the highest address, and is given anew when memory grows.", later: "a process does not migrate"},
+	36: {source: "vhost-user, Migration", text: "Dirty pages are collected after all rings were stopped.", later: "a process does not migrate"},
+	37: {source: "QEMU 7.2", text: "SEND_RARP is sent only if the driver does not announce itself.", later: "a process does not migrate"},
+	43: {source: "vhost-user, IOMMU support", text: "Ring pages are translated at the start, and invalidations are acknowledged before pages are used again.", later: "addresses are not translated"},
+	46: {source: "vhost-user, VRING_HOST_NOTIFIER_MSG", text: "A notification area has the size of a page, and is dropped when its ring stops.", later: "no area is mapped: HOST_NOTIFIER is never agreed on"},
+}
 
 // rule is a row of the table: what the comment of its test says, or what later
 // says of it.
@@ -51,12 +81,12 @@ var later = map[int]rule{
 }
 
 // form is how the comment of a rule's test begins.
-var form = regexp.MustCompile(`^Rule (\d+)(★?) \(([^()]+)\): (.+)$`)
+var form = regexp.MustCompile(`^Rule (F?)(\d+)(★?) \(([^()]+)\): (.+)$`)
 
 // catalogue reads the rules that are proved from the tests' comments.
-func catalogue(t *testing.T) map[int]*rule {
+func catalogue(t *testing.T) []*set {
 	t.Helper()
-	all := make(map[int]*rule)
+	all := sets()
 	for _, folder := range folders {
 		files, err := filepath.Glob(filepath.Join(folder, "*_test.go"))
 		must(t, err)
@@ -74,7 +104,7 @@ func catalogue(t *testing.T) map[int]*rule {
 }
 
 // enter adds what a test says of its rule.
-func enter(t *testing.T, all map[int]*rule, f *ast.FuncDecl) {
+func enter(t *testing.T, sets []*set, f *ast.FuncDecl) {
 	t.Helper()
 	comment := strings.Join(strings.Fields(f.Doc.Text()), " ")
 	if !strings.HasPrefix(comment, "Rule ") {
@@ -85,14 +115,16 @@ func enter(t *testing.T, all map[int]*rule, f *ast.FuncDecl) {
 		t.Errorf("%s: its comment must begin like %q", f.Name.Name, "Rule 7★ (vhost-user, Header): what holds")
 		return
 	}
-	n, err := strconv.Atoi(m[1])
+	n, err := strconv.Atoi(m[2])
 	must(t, err)
+	all := sets[slices.IndexFunc(sets, func(s *set) bool { return s.mark == m[1] })].proved
+	m = m[2:]
 	old := all[n]
 	switch {
 	case old == nil:
-		text := strings.ToUpper(m[4][:1]) + m[4][1:]
-		all[n] = &rule{star: m[2], source: m[3], text: text, tests: []string{f.Name.Name}}
-	case old.star != m[2]:
+		text := strings.ToUpper(m[3][:1]) + m[3][1:]
+		all[n] = &rule{star: m[1], source: m[2], text: text, tests: []string{f.Name.Name}}
+	case old.star != m[1]:
 		t.Errorf("%s: rule %d has a star, or has not: see %s", f.Name.Name, n, old.tests[0])
 	default:
 		old.tests = append(old.tests, f.Name.Name)
@@ -117,49 +149,64 @@ func (r *rule) verdict() string {
 
 const preface = `# Conformance
 
-What a vhost-user back-end has to keep, rule by rule, and the test that proves it. The rules come from the
+What a vhost-user back-end and a front-end have to keep, rule by rule, and the test that proves it. The rules come from the
 vhost-user document, from virtio 1.2, and from what QEMU does. ★ marks those that back-ends commonly break; a
 fault made on purpose (` + "`make mutants`" + `) shows for many of them that their test would notice.
 
 * **proved by**: the test fails when the back-end breaks the rule.
 * **refused**: the rule is about a feature that is not offered; the test proves that it is refused cleanly.
-* **later**: about a feature that is not offered yet, and shows only in use.
+* **later**: about a feature that is not offered yet, or that this end has no use for, and shows only in use.
 
-The table is made of the comments of the tests, in ` + "`vhost/conformance`" + ` and ` + "`cmd/vhostd/internal/fabric`" + `, by
+The tables are made of the comments of the tests, in ` + "`vhost/conformance`, `cmd/vhostd/internal/fabric` and `vhost`" + `, by
 ` + "`go test ./vhost/conformance -run Catalogue -update`" + `; a test fails when the two differ.
 
 `
 
 // document is the whole text of the table's file.
-func document(all map[int]*rule) []byte {
+func document(sets []*set) []byte {
+	b := bytes.NewBufferString(preface)
+	for i, title := range []string{"The back-end", "The front-end"} {
+		fmt.Fprintf(b, "## %s\n\n%s\n", title, sets[i].table())
+	}
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n"))
+}
+
+// table is the rules of one end.
+func (s *set) table() []byte {
 	var b, lines bytes.Buffer
 	count := make(map[string]int)
-	for _, n := range slices.Sorted(maps.Keys(all)) {
-		r := all[n]
+	for _, n := range slices.Sorted(maps.Keys(s.proved)) {
+		r := s.proved[n]
 		kind, _, _ := strings.Cut(strings.Replace(r.verdict(), "proved by", "proved:", 1), ":")
 		count[kind]++
 		cell := strings.NewReplacer("|", `\|`)
-		fmt.Fprintf(&lines, "| %d | %s | %s | %s | %s |\n", n, r.star, cell.Replace(r.text), cell.Replace(r.source), r.verdict())
+		fmt.Fprintf(&lines, "| %s%d | %s | %s | %s | %s |\n", s.mark, n, r.star, cell.Replace(r.text), cell.Replace(r.source), r.verdict())
 	}
-	b.WriteString(preface)
-	fmt.Fprintf(&b, "%d rules: %d proved, %d refused, %d later.\n\n", len(all), count["proved"], count["refused"], count["later"])
+	fmt.Fprintf(&b, "%d rules: %d proved, %d refused, %d later.\n\n", len(s.proved), count["proved"], count["refused"], count["later"])
 	b.WriteString("| # | ★ | rule | source | verdict |\n|---|---|---|---|---|\n")
 	b.Write(lines.Bytes())
 	return b.Bytes()
 }
 
+// complete adds what is not proved yet, and fails for what is neither.
+func (s *set) complete(t *testing.T) {
+	for n, r := range s.later {
+		if has := s.proved[n]; has != nil {
+			t.Errorf("rule %s%d is proved by %s: take it off the list of what comes later", s.mark, n, has.tests[0])
+		}
+		s.proved[n] = &r
+	}
+	for n := 1; n <= s.needed; n++ {
+		if s.proved[n] == nil {
+			t.Errorf("rule %s%d is neither proved nor said to come later", s.mark, n)
+		}
+	}
+}
+
 func TestCatalogueIsWhatTheTestsSay(t *testing.T) {
 	all := catalogue(t)
-	for n, r := range later {
-		if has := all[n]; has != nil {
-			t.Errorf("rule %d is proved by %s: take it off the list of what comes later", n, has.tests[0])
-		}
-		all[n] = &r
-	}
-	for n := 1; n <= needed; n++ {
-		if all[n] == nil {
-			t.Errorf("rule %d is neither proved nor said to come later", n)
-		}
+	for _, s := range all {
+		s.complete(t)
 	}
 	want := document(all)
 	if *update {
