@@ -42,7 +42,7 @@ test: go-version soft-deps build ## run all tests, each group against its budget
 	@$(TESTGROUPS) $(lint) $(unit) $(nobody) $(conformance) $(race) $(fuzz) $(peers) $(qemu)
 
 test-long: go-version soft-deps build ## run all tests under the race detector, and fuzz each target for a minute
-	@$(TESTGROUPS) $(lint) $(nobody) $(conformance) 'race:1200:$(GO) test -json -race -count=1 $(UNIT)' \
+	@$(TESTGROUPS) $(lint) $(nobody) $(conformance) 'race:1200:MEMFD_TEST_ROUNDS=200 $(GO) test -json -race -count=1 $(UNIT)' \
 		'fuzz:3600:$(GO) run ./tools/fuzz -go $(GO) -time 60s' $(peers) $(qemu)
 
 race: go-version ## run the unit tests under the race detector

@@ -13,7 +13,9 @@
 //     that a peer cannot reach ([Arena.Follow]);
 //   - [Arena.ByIOVA], the look-up of addresses that devices are told, in the
 //     same time for one page and for a million;
-//   - the heap, the named zones and the pools of fixed-size buffers above it.
+//   - the heap, the named zones and the pools of fixed-size buffers above it;
+//   - several processes: a [Primary], and each [Secondary] that has the same
+//     memory at the same addresses and keeps no books.
 //
 // # What does not
 //

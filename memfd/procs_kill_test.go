@@ -16,6 +16,9 @@ const roundsVar = "MEMFD_TEST_ROUNDS"
 func rounds(t *testing.T) int {
 	t.Helper()
 	n := 20
+	if testing.Short() {
+		n = 5
+	}
 	if text := os.Getenv(roundsVar); text != "" {
 		var err error
 		if n, err = strconv.Atoi(text); err != nil {
@@ -144,7 +147,7 @@ func (o *owner) end() {
 }
 
 // countFiles counts the descriptors of this process.
-func countFiles(t *testing.T) int {
+func countFiles(t testing.TB) int {
 	t.Helper()
 	all, err := os.ReadDir("/proc/self/fd")
 	if err != nil {

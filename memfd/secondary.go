@@ -71,8 +71,7 @@ func attach(ctx context.Context, k kernel, path string, o AttachOptions) (*Secon
 	if err != nil {
 		return nil, fmt.Errorf("no primary at %s: %w", path, err)
 	}
-	s := &Secondary{o: o, k: k, c: newConn(c.(*net.UnixConn), true), done: make(chan struct{}),
-		asking: make(chan struct{}, 1), answers: make(chan answer, 1), files: make(map[memtable.FileID]*lentFile)}
+	s := newSecondary(k, c.(*net.UnixConn), o)
 	// Until it is attached, listening ends with ctx.
 	stop := context.AfterFunc(ctx, func() { _ = s.c.c.CloseRead() })
 	err = s.begin()
@@ -91,6 +90,11 @@ func attach(ctx context.Context, k kernel, path string, o AttachOptions) (*Secon
 	}
 	s.reader.Go(s.read)
 	return s, nil
+}
+
+func newSecondary(k kernel, c *net.UnixConn, o AttachOptions) *Secondary {
+	return &Secondary{o: o, k: k, c: newConn(c, true), done: make(chan struct{}),
+		asking: make(chan struct{}, 1), answers: make(chan answer, 1), files: make(map[memtable.FileID]*lentFile)}
 }
 
 // begin is the way to being attached.
