@@ -59,11 +59,10 @@ func (a *Arena) Heaps() []*Heap { return a.users.heaps.all() }
 // grow, Alloc waits for the arena's mirrors, and errors are those of growing.
 //
 // The buffer has a Cap of n or a little more, all of it the caller's.
-func (h *Heap) Alloc(ctx context.Context, n, align uint64) (memtable.Buf, error) {
-	if !h.external { // all that this heap asks of its store is alike but for the size
-		if b, ok := h.store.quick(n, align); ok {
-			return b, nil
-		}
+func (h *Heap) Alloc(ctx context.Context, n, align uint64) (b memtable.Buf, err error) {
+	// All that a heap asks of its store is alike but for the size.
+	if !h.external && h.store.quick(n, align, &b) {
+		return b, nil
 	}
 	return h.lend(ctx, n, align)
 }
@@ -106,9 +105,12 @@ func (h *Heap) alloc(ctx context.Context, n, align uint64) (loan, error) {
 
 // buf tells of memory of which n bytes were asked for.
 func (h *Heap) buf(l loan, n uint64) memtable.Buf {
-	b := l.buf(n, h.o.Shared)
-	if h.external {
+	b := memtable.Buf{VA: l.va, Len: uint32(n), Cap: uint32(l.size), Token: l.token}
+	switch {
+	case h.external:
 		b.Addr = h.store.address(l.va)
+	case h.o.Shared:
+		b.Addr = memtable.IOVA(l.iova)
 	}
 	return b
 }

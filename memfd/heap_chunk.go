@@ -121,8 +121,8 @@ func (s *chunks) vacate(i uint32) uint32 {
 func (s *chunks) take(r *request) (i uint32) {
 	if i = s.onShelf(r.size / quantum); i != 0 {
 		if at, ok := s.fit(&s.all[i], r); ok && at == s.all[i].addr {
-			s.unshelve(i)
-			s.lend(i)
+			s.unshelve(&s.all[i])
+			s.lend(&s.all[i])
 			return i
 		}
 	}
@@ -132,14 +132,13 @@ func (s *chunks) take(r *request) (i uint32) {
 		i = s.carve(r)
 	}
 	if i != 0 {
-		s.lend(i)
+		s.lend(&s.all[i])
 	}
 	return i
 }
 
-// lend makes chunk i, which is in no list, somebody's.
-func (s *chunks) lend(i uint32) {
-	c := &s.all[i]
+// lend makes a chunk that is in no list somebody's.
+func (s *chunks) lend(c *chunk) {
 	c.mood = lent
 	c.gen++
 	s.lent++
@@ -180,7 +179,7 @@ func (s *chunks) give(i uint32) (extents bool) {
 	c.dirty = c.size
 	s.lent--
 	s.used -= c.size
-	if s.shelve(i) {
+	if s.shelve(c, i) {
 		extents = !s.shelf.due
 		s.shelf.due = true
 		return extents

@@ -18,8 +18,7 @@ type shelf struct {
 }
 
 // shelve puts a chunk that comes back on the shelf, if there is room.
-func (s *chunks) shelve(i uint32) bool {
-	c := &s.all[i]
+func (s *chunks) shelve(c *chunk, i uint32) bool {
 	q := c.size / quantum
 	if q >= uint64(len(s.shelf.first)) || s.shelf.n[q] == shelfRoom {
 		return false
@@ -41,8 +40,7 @@ func (s *chunks) onShelf(q uint64) (i uint32) {
 }
 
 // unshelve takes what onShelf gave.
-func (s *chunks) unshelve(i uint32) {
-	c := &s.all[i]
+func (s *chunks) unshelve(c *chunk) {
 	q := c.size / quantum
 	s.shelf.first[q] = c.after
 	s.shelf.n[q]--

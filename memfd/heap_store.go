@@ -42,23 +42,13 @@ type loan struct {
 	iova  uint64
 	size  uint64
 	dirty uint64 // bytes from va on that may not be zero
-	token uint64 // number of the chunk, and how often it was lent
+	token uint64 // see token
 }
 
 // loan describes chunk i. mu is held.
 func (s *store) loan(i uint32) loan {
 	c := &s.chunks.all[i]
-	return loan{s.chunks.va(c.kind, c.addr), c.iova, c.size, c.dirty, uint64(c.gen)<<32 | uint64(i)}
-}
-
-// buf tells of memory of which n bytes were asked for; what is not shared has
-// no address for devices.
-func (l *loan) buf(n uint64, shared bool) memtable.Buf {
-	b := memtable.Buf{VA: l.va, Len: uint32(n), Cap: uint32(l.size), Token: l.token}
-	if shared {
-		b.Addr = memtable.IOVA(l.iova)
-	}
-	return b
+	return loan{s.chunks.va(c.kind, c.addr), c.iova, c.size, c.dirty, token(c, i)}
 }
 
 // clear makes the memory zero. A peer that has the file may have taken its pages
@@ -112,21 +102,32 @@ func (s *store) try(r *request) (l loan, ok bool, err error) {
 }
 
 // quick lends what lies on the shelf, to a user all of whose requests are alike
-// but for the size. Where a store is closed nothing lies there.
-func (s *store) quick(n, align uint64) (b memtable.Buf, ok bool) {
+// but for the size. Where a store is closed nothing lies there. It writes field
+// by field into the caller's result: a struct of so many is copied otherwise, in
+// units in which it was not written, and the processor waits for that.
+func (s *store) quick(n, align uint64, b *memtable.Buf) (ok bool) {
 	if n > shelfMost || align&(align-1) != 0 {
-		return b, false
+		return false
 	}
 	s.mu.Lock()
-	if i := s.chunks.onShelf((n + quantum - 1) / quantum); i != 0 && s.chunks.all[i].addr&(max(align, 1)-1) == 0 {
-		s.chunks.unshelve(i)
-		s.chunks.lend(i)
-		l := s.loan(i)
-		b, ok = l.buf(n, s.shared), true
+	if i := s.chunks.onShelf((n + quantum - 1) / quantum); i != 0 {
+		c := &s.chunks.all[i]
+		if ok = c.addr&(max(align, 1)-1) == 0; ok {
+			s.chunks.unshelve(c)
+			s.chunks.lend(c)
+			b.VA, b.Token = s.chunks.va(c.kind, c.addr), token(c, i)
+			b.Len, b.Cap = uint32(n), uint32(c.size)
+			if s.shared {
+				b.Addr = memtable.IOVA(c.iova)
+			}
+		}
 	}
 	s.mu.Unlock()
-	return b, ok
+	return ok
 }
+
+// token is the number of a chunk, and how often it was lent.
+func token(c *chunk, i uint32) uint64 { return uint64(c.gen)<<32 | uint64(i) }
 
 // chunk finds the chunk that was lent at an address with a token. mu is held.
 func (s *store) chunk(at, token uint64) (i uint32, err error) {
