@@ -29,10 +29,10 @@ qemu  = 'qemu:300:$(GO) test -json -count=1 -timeout 15m $$($(GO) list ./qemu-te
 TESTGROUPS = ./tools/hugepages.sh 64 $(GO) run ./tools/testgroups
 
 .DEFAULT_GOAL := build
-.PHONY: help build install test test-long race nobody fuzz lint bench demo mutants deps cover clean go-version soft-deps
+.PHONY: help build install test test-long race nobody fuzz lint bench bench-memory demo mutants deps cover clean go-version soft-deps
 
 help: ## list the targets
-	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r t d; do printf '  %-11s %s\n' "$$t" "$$d"; done
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r t d; do printf '  %-12s %s\n' "$$t" "$$d"; done
 
 build: go-version ## build bin/vhostd, one static binary
 	@mkdir -p bin
@@ -67,6 +67,10 @@ demo: go-version soft-deps build ## boot two guests behind the switch and let th
 
 bench: go-version ## run the micro-benchmarks; PKG= names packages
 	$(GO) test -run '^$$' -bench . -benchmem $(PKG)
+
+bench-memory: go-version ## measure the memory supply beside DPDK's, in turns; FLAGS=-json
+	@./tools/deps.sh --soft --build
+	@./tools/hugepages.sh 640 $(GO) run ./tools/membench $(FLAGS)
 
 cover: go-version ## test coverage by package, and bin/cover.html
 	@mkdir -p bin

@@ -2,11 +2,18 @@
 # deps.sh installs the programs that the tests and the demo talk to, and nothing
 # more. It is quiet when all is there. On Debian, as root, it installs through
 # apt-get; elsewhere it says in one line what is missing and fails. With --soft
-# it does not fail then: tests that need what is missing say SKIP and why.
+# it does not fail then: tests that need what is missing say SKIP and why. With
+# --build it also installs what DPDK's side of a benchmark is built with.
 set -eu
 
 soft=0
-[ "${1:-}" = --soft ] && soft=1
+build=0
+for option; do
+	case $option in
+	--soft) soft=1 ;;
+	--build) build=1 ;;
+	esac
+done
 
 missing='' # commands, for people
 packages='' # Debian's packages that bring them
@@ -32,6 +39,15 @@ plugin librte_net_virtio librte-net-virtio23
 plugin librte_net_vhost librte-net-vhost23
 plugin librte_net_pcap librte-net-pcap23
 plugin librte_mempool_ring librte-mempool-ring23
+
+if [ "$build" = 1 ]; then
+	need cc gcc
+	need pkg-config pkg-config
+	if ! pkg-config --exists libdpdk 2>/dev/null; then
+		missing="$missing libdpdk"
+		packages="$packages libdpdk-dev"
+	fi
+fi
 
 [ -z "$missing" ] && exit 0
 
