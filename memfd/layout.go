@@ -49,6 +49,7 @@ type Settings struct {
 	Reserve uint64        `json:"reserve"`
 	Linger  time.Duration `json:"linger_ns"` // negative: free memory is never given back
 	IOVA    string        `json:"iova"`      // "va" or "pa"
+	Reason  string        `json:"iova_reason,omitempty"`
 	NoHuge  bool          `json:"no_huge"`
 }
 

@@ -15,7 +15,7 @@ func (l lentMemory) add(a *Arena, at, size uint64) {
 		if off >= uint64(len(c.mem)) {
 			continue
 		}
-		if end := (off + size - 1) / c.unit; end >= uint64(len(l[c])) {
+		if end := (off + max(size, 1) - 1) / c.unit; end >= uint64(len(l[c])) {
 			l[c] = append(l[c], make([]uint64, end+1-uint64(len(l[c])))...)
 		}
 		for size > 0 {
@@ -68,7 +68,8 @@ func (s *store) layout(a *Arena, lentTo lentMemory, page uint64, node int) HeapL
 			switch one := &seen[i]; one.mood {
 			case lent:
 				lentTo.add(a, one.addr, one.size)
-			case vacant:
+			case vacant, shelved:
+				lentTo.add(a, one.addr, 0) // a heap's, even if nothing of it is lent
 				list := &lists[bits.Len64(one.size)-1]
 				list.Count++
 				list.Bytes += one.size

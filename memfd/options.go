@@ -30,22 +30,23 @@ const (
 // Options says what an arena may use. The zero Options are good: huge pages
 // where there are any, system pages where not, on whatever node.
 type Options struct {
-	Name      string            // of the files, for people who read /proc/*/maps; "": "memfd"
-	Space     uint64            // address space reserved for each page size and node, in bytes; 0: 1 GiB
-	Base      uint64            // where reservations begin, one after another in the order of Pages and Nodes; 0: wherever the kernel puts them
-	Pages     []uint64          // page sizes in bytes, in order of preference; nil: all huge pages there are, largest first, then the system's
-	Nodes     []int             // NUMA nodes; nil: AnyNode
-	Minimum   map[int]uint64    // by node: bytes that are mapped from the start and never given back
-	Limit     map[int]uint64    // by node: bytes that may be mapped, inclusive; no entry: no limit
-	PageLimit map[uint64]uint64 // by page size: bytes that may be mapped of such pages, on all nodes, inclusive; no entry: no limit
-	Extent    uint64            // in what units system pages are mapped and shared, in bytes; 0: 2 MiB
-	Linger    time.Duration     // free memory stays this long before it is given back; 0: 1 s; negative: it is never given back
-	Reserve   uint64            // bytes that must stay available to the machine and to our cgroups when system pages grow; 0: 32 MiB
-	IOVA      IOVAMode          // what devices are told
-	Resolver  memtable.Resolver // for IOVAAsPA: what is not pinned may be elsewhere later (see Arena.Recheck)
-	AddrBits  int               // of devices: memory at addresses of more bits is refused with a *MaskError; 0: they reach all
-	Domain    *memtable.Domain  // workers that look up addresses: they are waited for before memory is unmapped; nil: none
-	NoHuge    bool              // system pages only
+	Name       string            // of the files, for people who read /proc/*/maps; "": "memfd"
+	Space      uint64            // address space reserved for each page size and node, in bytes; 0: 1 GiB
+	Base       uint64            // where reservations begin, one after another in the order of Pages and Nodes; 0: wherever the kernel puts them
+	Pages      []uint64          // page sizes in bytes, in order of preference; nil: all huge pages there are, largest first, then the system's
+	Nodes      []int             // NUMA nodes; nil: AnyNode
+	Minimum    map[int]uint64    // by node: bytes that are mapped from the start and never given back
+	Limit      map[int]uint64    // by node: bytes that may be mapped, inclusive; no entry: no limit
+	PageLimit  map[uint64]uint64 // by page size: bytes that may be mapped of such pages, on all nodes, inclusive; no entry: no limit
+	Extent     uint64            // in what units system pages are mapped and shared, in bytes; 0: 2 MiB
+	Linger     time.Duration     // free memory stays this long before it is given back; 0: 1 s; negative: it is never given back
+	Reserve    uint64            // bytes that must stay available to the machine and to our cgroups when system pages grow; 0: 32 MiB
+	IOVA       IOVAMode          // what devices are told
+	IOVAReason string            // why that is so, for people (Arena.Layout)
+	Resolver   memtable.Resolver // for IOVAAsPA: what is not pinned may be elsewhere later (see Arena.Recheck)
+	AddrBits   int               // of devices: memory at addresses of more bits is refused with a *MaskError; 0: they reach all
+	Domain     *memtable.Domain  // workers that look up addresses: they are waited for before memory is unmapped; nil: none
+	NoHuge     bool              // system pages only
 
 	// Legacy maps everything at the start, what Minimum says or all huge pages
 	// that are free, in the order of its physical addresses, with a hole

@@ -7,6 +7,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"log"
@@ -46,7 +47,7 @@ func run(ctx context.Context, mem *memflag.Flags, rounds int, pause time.Duratio
 	if err != nil {
 		return err
 	}
-	defer a.Close()
+	defer func() { err = errors.Join(err, a.Close()) }()
 	if mem.Inspect != "" {
 		i, err := memfd.ServeInspect(mem.Inspect)
 		if err != nil {

@@ -17,7 +17,7 @@ type Flags struct {
 	Limit   NodeSizes `name:"mem-limit" placeholder:"SIZE|NODE:SIZE,…" help:"What memory may grow to; that much is allowed."`
 	Pages   Pages     `name:"page-sizes" placeholder:"SIZE[:LIMIT],…" help:"Page sizes in order of preference, and how much may be of each. Default: huge pages, largest first, then the system's."`
 	NUMA    Nodes     `name:"numa" placeholder:"NODE,…" help:"NUMA nodes to take memory from. Default: wherever the kernel puts it."`
-	IOVA    IOVA      `name:"iova-mode" placeholder:"va|pa" help:"Which addresses devices are told: those of this process, or physical ones."`
+	IOVA    IOVA      `name:"iova-mode" placeholder:"auto|va|pa" help:"Which addresses devices are told: those of this process, physical ones, or whichever the machine allows. Default: those of this process."`
 	NoHuge  bool      `name:"no-huge" help:"The system's pages only."`
 	Base    Address   `name:"base-virtaddr" placeholder:"0x…" help:"Where memory begins in the address space. Default: wherever the kernel puts it."`
 	Space   Size      `name:"mem-space" placeholder:"SIZE" help:"Address space to reserve for each page size and node. Default: 1G, or what --mem-min and --mem-limit need."`
@@ -30,7 +30,7 @@ func (f *Flags) Register(fs *flag.FlagSet) {
 	fs.TextVar(&f.Limit, "mem-limit", f.Limit, "what memory may grow to, inclusive: `SIZE or NODE:SIZE,…`")
 	fs.TextVar(&f.Pages, "page-sizes", f.Pages, "page sizes in order of preference: `SIZE[:LIMIT],…`")
 	fs.TextVar(&f.NUMA, "numa", f.NUMA, "NUMA nodes to take memory from: `NODE,…`")
-	fs.TextVar(&f.IOVA, "iova-mode", f.IOVA, "which addresses devices are told: `va or pa`")
+	fs.TextVar(&f.IOVA, "iova-mode", f.IOVA, "which addresses devices are told: `auto, va or pa`")
 	fs.BoolVar(&f.NoHuge, "no-huge", f.NoHuge, "the system's pages only")
 	fs.TextVar(&f.Base, "base-virtaddr", f.Base, "where memory begins in the address space: `0x…`")
 	fs.TextVar(&f.Space, "mem-space", f.Space, "address space to reserve for each page size and node: `SIZE`")
@@ -48,10 +48,10 @@ func (e *ConflictError) Error() string {
 }
 
 // Options gives what the switches say. Errors are *ConflictError, all that there
-// are, joined.
+// are, joined; or say why physical addresses cannot be had.
 func (f *Flags) Options() (memfd.Options, error) {
-	o := memfd.Options{NoHuge: f.NoHuge, Base: uint64(f.Base), Space: uint64(f.Space), IOVA: f.IOVA.mode()}
-	err := errors.Join(f.pages(&o), f.nodes(&o), f.amounts(&o))
+	o := memfd.Options{NoHuge: f.NoHuge, Base: uint64(f.Base), Space: uint64(f.Space)}
+	err := errors.Join(f.pages(&o), f.nodes(&o), f.amounts(&o), f.IOVA.detect(&o))
 	if err != nil {
 		return memfd.Options{}, err
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/alecthomas/kong"
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/vhostd/vhostd/dma"
 	"github.com/vhostd/vhostd/memfd"
 )
 
@@ -49,7 +50,6 @@ func TestSwitchesBecomeOptions(t *testing.T) {
 		"--page-sizes=2M,4K":              {Pages: []uint64{2 << 20, 4096}},
 		"--no-huge --base-virtaddr=0x100000000 --mem-space=4GiB": {NoHuge: true, Base: 1 << 32, Space: 4 << 30},
 		"--no-huge --mem-min=64M":                                {NoHuge: true, Minimum: map[int]uint64{any: 64 << 20}},
-		"--iova-mode=pa":                                         {IOVA: memfd.IOVAAsPA},
 		// As EAL's --pagesz-mem is tested: good ones.
 		"--page-sizes=2M:64M":                    {Pages: []uint64{2 << 20}, PageLimit: map[uint64]uint64{2 << 20: 64 << 20}},
 		"--page-sizes=2M:64M --page-sizes=1G:2G": {Pages: []uint64{2 << 20, 1 << 30}, PageLimit: map[uint64]uint64{2 << 20: 64 << 20, 1 << 30: 2 << 30}},
@@ -63,6 +63,23 @@ func TestSwitchesBecomeOptions(t *testing.T) {
 		got, err := f.Options()
 		if diff := cmp.Diff(want, got); err != nil || diff != "" {
 			t.Errorf("%s: %v\n%s", line, err, diff)
+		}
+	}
+}
+
+func TestTheAddressesForDevicesHaveAReason(t *testing.T) {
+	for _, mode := range []string{"auto", "va", "pa"} {
+		f, err := parse(t, "--iova-mode="+mode)
+		if err != nil {
+			t.Fatal(err)
+		}
+		o, err := f.Options()
+		if errors.Is(err, dma.ErrHidden) && mode == "pa" {
+			t.Log("physical addresses are hidden here:", err)
+			continue
+		}
+		if err != nil || o.IOVAReason == "" || (o.IOVA == memfd.IOVAAsPA) != (o.Resolver != nil) || mode == "va" && o.IOVA != memfd.IOVAAsVA {
+			t.Errorf("%s: %v, because %q, with %v: %v", mode, o.IOVA, o.IOVAReason, o.Resolver, err)
 		}
 	}
 }

@@ -3,10 +3,12 @@ package memflag
 import (
 	"fmt"
 
+	"github.com/vhostd/vhostd/dma"
 	"github.com/vhostd/vhostd/memfd"
 )
 
-// IOVA is which addresses devices are told: "va" or "pa".
+// IOVA is which addresses devices are told: "va", "pa", or "auto" for whichever
+// the machine allows.
 type IOVA string
 
 // MarshalText writes the mode.
@@ -14,17 +16,32 @@ func (m IOVA) MarshalText() ([]byte, error) { return []byte(m), nil }
 
 // UnmarshalText reads a mode.
 func (m *IOVA) UnmarshalText(text []byte) error {
-	switch v := IOVA(text); v {
-	case "va", "pa", "":
-		*m = v
-		return nil
+	if _, err := dma.ParseWish(string(text)); err != nil {
+		return err
 	}
-	return fmt.Errorf("%.40q is none of va, pa", text)
+	*m = IOVA(text)
+	return nil
 }
 
-func (m IOVA) mode() memfd.IOVAMode {
-	if m == "pa" {
-		return memfd.IOVAAsPA
+// detect fills in the mode, why it is that one, and for physical addresses who
+// knows them. Without a wish nothing is looked at: addresses of this process are
+// what every peer takes.
+func (m IOVA) detect(o *memfd.Options) error {
+	if m == "" {
+		return nil
 	}
-	return memfd.IOVAAsVA
+	wish, err := dma.ParseWish(string(m))
+	if err != nil {
+		return err
+	}
+	if o.IOVA, o.IOVAReason, err = dma.DetectMode(wish, dma.Machine{}); err != nil {
+		return fmt.Errorf("--iova-mode: %w", err)
+	}
+	if o.IOVA == memfd.IOVAAsPA {
+		// It is open for as long as the process, as the arena is.
+		if o.Resolver, err = dma.OpenPagemap(); err != nil {
+			return fmt.Errorf("--iova-mode: %w", err)
+		}
+	}
+	return nil
 }

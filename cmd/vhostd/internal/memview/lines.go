@@ -48,7 +48,9 @@ func settingsLine(l *memfd.Layout) string {
 		}
 		words = append(words, w)
 	}
-	words = append(words, "devices are told "+strings.ToUpper(s.IOVA))
+	if words = append(words, "devices are told "+strings.ToUpper(s.IOVA)); s.Reason != "" {
+		words[len(words)-1] += " (" + s.Reason + ")"
+	}
 	if s.Linger < 0 {
 		words = append(words, "free memory is never given back")
 	} else {
