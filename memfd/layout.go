@@ -51,6 +51,7 @@ type Settings struct {
 	IOVA    string        `json:"iova"`      // "va" or "pa"
 	Reason  string        `json:"iova_reason,omitempty"`
 	NoHuge  bool          `json:"no_huge"`
+	Legacy  bool          `json:"legacy"` // all was mapped at the start, and nothing comes or goes
 }
 
 // PageSetting is a page size.

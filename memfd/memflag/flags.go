@@ -19,6 +19,7 @@ type Flags struct {
 	NUMA    Nodes     `name:"numa" placeholder:"NODE,…" help:"NUMA nodes to take memory from. Default: wherever the kernel puts it."`
 	IOVA    IOVA      `name:"iova-mode" placeholder:"auto|va|pa" help:"Which addresses devices are told: those of this process, physical ones, or whichever the machine allows. Default: those of this process."`
 	NoHuge  bool      `name:"no-huge" help:"The system's pages only."`
+	Legacy  bool      `name:"legacy-mem" help:"Map everything at the start, what --mem-min says or all free huge pages, in the order of its physical addresses; nothing grows or shrinks."`
 	Base    Address   `name:"base-virtaddr" placeholder:"0x…" help:"Where memory begins in the address space. Default: wherever the kernel puts it."`
 	Space   Size      `name:"mem-space" placeholder:"SIZE" help:"Address space to reserve for each page size and node. Default: 1G, or what --mem-min and --mem-limit need."`
 	Inspect string    `name:"inspect" placeholder:"SOCKET" help:"Answer vhostd mem --attach at this socket."`
@@ -32,6 +33,7 @@ func (f *Flags) Register(fs *flag.FlagSet) {
 	fs.TextVar(&f.NUMA, "numa", f.NUMA, "NUMA nodes to take memory from: `NODE,…`")
 	fs.TextVar(&f.IOVA, "iova-mode", f.IOVA, "which addresses devices are told: `auto, va or pa`")
 	fs.BoolVar(&f.NoHuge, "no-huge", f.NoHuge, "the system's pages only")
+	fs.BoolVar(&f.Legacy, "legacy-mem", f.Legacy, "map everything at the start, in the order of its physical addresses")
 	fs.TextVar(&f.Base, "base-virtaddr", f.Base, "where memory begins in the address space: `0x…`")
 	fs.TextVar(&f.Space, "mem-space", f.Space, "address space to reserve for each page size and node: `SIZE`")
 	fs.StringVar(&f.Inspect, "inspect", f.Inspect, "answer vhostd mem --attach at this `socket`")
@@ -50,8 +52,11 @@ func (e *ConflictError) Error() string {
 // Options gives what the switches say. Errors are *ConflictError, all that there
 // are, joined; or say why physical addresses cannot be had.
 func (f *Flags) Options() (memfd.Options, error) {
-	o := memfd.Options{NoHuge: f.NoHuge, Base: uint64(f.Base), Space: uint64(f.Space)}
-	err := errors.Join(f.pages(&o), f.nodes(&o), f.amounts(&o), f.IOVA.detect(&o))
+	o := memfd.Options{NoHuge: f.NoHuge, Base: uint64(f.Base), Space: uint64(f.Space), Legacy: f.Legacy}
+	err := errors.Join(f.pages(&o), f.nodes(&o), f.amounts(&o), f.legacy())
+	if err == nil {
+		err = f.addresses(&o)
+	}
 	if err != nil {
 		return memfd.Options{}, err
 	}
@@ -136,6 +141,24 @@ func (f *Flags) amounts(o *memfd.Options) (err error) {
 			}
 		}
 	}
+	return err
+}
+
+// legacy tests what legacy mode has no room for.
+func (f *Flags) legacy() (err error) {
+	if !f.Legacy {
+		return nil
+	}
+	refuse := func(is bool, other, reason string) {
+		if is {
+			err = errors.Join(err, &ConflictError{"--legacy-mem", other, reason})
+		}
+	}
+	refuse(f.NoHuge, "--no-huge", "the system's pages have no physical order that is worth having")
+	refuse(f.Limit != nil, "--mem-limit", "nothing grows in legacy mode: --mem-min says how much there is")
+	refuse(f.Space != 0, "--mem-space", "legacy mode reserves what its pages need")
+	refuse(slices.ContainsFunc(f.Pages, func(p Page) bool { return p.Limited }), "a limit in --page-sizes",
+		"nothing grows in legacy mode: --mem-min says how much there is")
 	return err
 }
 

@@ -84,6 +84,20 @@ func TestTheAddressesForDevicesHaveAReason(t *testing.T) {
 	}
 }
 
+func TestLegacyModeHasWhoKnowsPhysicalAddresses(t *testing.T) {
+	f, err := parse(t, "--legacy-mem", "--mem-min=64M", "--page-sizes=2M")
+	if err != nil {
+		t.Fatal(err)
+	}
+	o, err := f.Options()
+	if errors.Is(err, dma.ErrHidden) {
+		t.Skip("physical addresses are hidden here:", err)
+	}
+	if err != nil || !o.Legacy || o.Resolver == nil || o.IOVA != memfd.IOVAAsVA {
+		t.Errorf("%+v: %v", o, err)
+	}
+}
+
 func TestWhatCannotBeMeantIsRefused(t *testing.T) {
 	for _, one := range []string{
 		// As EAL's --pagesz-mem is tested: bad ones.
@@ -102,13 +116,17 @@ func TestWhatCannotBeMeantIsRefused(t *testing.T) {
 
 func TestConflictsAreRefusedWithTheReason(t *testing.T) {
 	for line, want := range map[string]string{
-		"--no-huge --page-sizes=2M:64M":   "--no-huge and --page-sizes",
-		"--mem-min=64M --numa=0,1":        "--mem-min and --numa: say how much is of which node",
-		"--mem-min=2:64M --numa=0,1":      "node 2 is in the first",
-		"--mem-limit=2:64M --numa=0,1":    "--mem-limit and --numa: node 2",
-		"--mem-min=64M --mem-limit=0:64M": "--mem-min and --mem-limit: one is for NUMA nodes",
-		"--mem-min=64M --mem-limit=32M":   "64M is above 32M",
-		"--mem-min=64M --mem-space=32M":   "64M need more than 32M",
+		"--no-huge --page-sizes=2M:64M":    "--no-huge and --page-sizes",
+		"--mem-min=64M --numa=0,1":         "--mem-min and --numa: say how much is of which node",
+		"--mem-min=2:64M --numa=0,1":       "node 2 is in the first",
+		"--mem-limit=2:64M --numa=0,1":     "--mem-limit and --numa: node 2",
+		"--mem-min=64M --mem-limit=0:64M":  "--mem-min and --mem-limit: one is for NUMA nodes",
+		"--mem-min=64M --mem-limit=32M":    "64M is above 32M",
+		"--legacy-mem --mem-limit=64M":     "--legacy-mem and --mem-limit: nothing grows",
+		"--legacy-mem --page-sizes=2M:64M": "--legacy-mem and a limit in --page-sizes",
+		"--legacy-mem --no-huge":           "--legacy-mem and --no-huge",
+		"--legacy-mem --mem-space=1G":      "--legacy-mem and --mem-space",
+		"--mem-min=64M --mem-space=32M":    "64M need more than 32M",
 	} {
 		f, err := parse(t, strings.Fields(line)...)
 		if err != nil {

@@ -23,25 +23,27 @@ func (m *IOVA) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// detect fills in the mode, why it is that one, and for physical addresses who
-// knows them. Without a wish nothing is looked at: addresses of this process are
-// what every peer takes.
-func (m IOVA) detect(o *memfd.Options) error {
-	if m == "" {
-		return nil
-	}
-	wish, err := dma.ParseWish(string(m))
-	if err != nil {
-		return err
-	}
-	if o.IOVA, o.IOVAReason, err = dma.DetectMode(wish, dma.Machine{}); err != nil {
-		return fmt.Errorf("--iova-mode: %w", err)
-	}
-	if o.IOVA == memfd.IOVAAsPA {
-		// It is open for as long as the process, as the arena is.
-		if o.Resolver, err = dma.OpenPagemap(); err != nil {
+// addresses fills in the mode, why it is that one, and who knows physical
+// addresses where they are needed. Without a wish the machine is not looked at:
+// addresses of this process are what every peer takes.
+func (f *Flags) addresses(o *memfd.Options) error {
+	if f.IOVA != "" {
+		wish, err := dma.ParseWish(string(f.IOVA))
+		if err != nil {
+			return err
+		}
+		if o.IOVA, o.IOVAReason, err = dma.DetectMode(wish, dma.Machine{}); err != nil {
 			return fmt.Errorf("--iova-mode: %w", err)
 		}
 	}
+	if o.IOVA != memfd.IOVAAsPA && !f.Legacy {
+		return nil
+	}
+	// It stays open until the process ends, as arenas mostly do.
+	p, err := dma.OpenPagemap()
+	if err != nil {
+		return fmt.Errorf("--iova-mode pa and --legacy-mem: %w", err)
+	}
+	o.Resolver = p
 	return nil
 }

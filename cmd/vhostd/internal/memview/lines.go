@@ -51,9 +51,12 @@ func settingsLine(l *memfd.Layout) string {
 	if words = append(words, "devices are told "+strings.ToUpper(s.IOVA)); s.Reason != "" {
 		words[len(words)-1] += " (" + s.Reason + ")"
 	}
-	if s.Linger < 0 {
+	switch {
+	case s.Legacy:
+		words = append(words, "legacy mode: all is mapped from the start, and stays")
+	case s.Linger < 0:
 		words = append(words, "free memory is never given back")
-	} else {
+	default:
 		words = append(words, fmt.Sprintf("free memory is given back after %v", s.Linger.Round(time.Millisecond)))
 	}
 	return strings.Join(words, "; ")
