@@ -19,7 +19,7 @@ lint  = 'lint:150:$(MAKE) -s lint'
 unit  = 'unit:150:$(GO) test -json $(UNIT)'
 race  = 'race:210:$(GO) test -json -race -short $(RACE)'
 # The memory supply needs no rights: its tests as a user who has none.
-nobody = 'nobody:60:$(GO) build -o bin/nobody ./tools/nobody && $(GO) test -json -count=1 -exec $(CURDIR)/bin/nobody ./memfd'
+nobody = 'nobody:60:$(GO) build -o bin/nobody ./tools/nobody && $(GO) test -json -count=1 -exec $(CURDIR)/bin/nobody ./memtable ./memfd/... ./dma/...'
 conformance = 'conformance:60:$(GO) test -json ./vhost/conformance'
 fuzz  = 'fuzz:150:$(GO) run ./tools/fuzz -go $(GO) -time 5s'
 peers = 'peers:180:$(GO) test -json -count=1 ./qemu-test/peers'
