@@ -3,6 +3,7 @@ package memfd
 import (
 	"context"
 	"fmt"
+	"math"
 	"slices"
 	"testing"
 
@@ -103,6 +104,12 @@ func TestUsersAndMirrorsAreAsBeforeWhicheverSystemCallFails(t *testing.T) {
 		if n++; n > lives {
 			return
 		}
+		ended := false
+		defer func() {
+			if !ended {
+				lives = math.MaxInt // there is something to find: take the time
+			}
+		}()
 		// What an attempt that failed leaves behind is not mistaken for this one's.
 		o.Name = fmt.Sprintf("estate%d", n)
 		floor := rapid.Uint64Range(0, 1).Draw(rt, "floor") * o.Extent
@@ -116,5 +123,6 @@ func TestUsersAndMirrorsAreAsBeforeWhicheverSystemCallFails(t *testing.T) {
 		if left := memfds(t, o.Name); len(left) > 0 {
 			rt.Fatalf("files are open: %q", left)
 		}
+		ended = true
 	})
 }
