@@ -15,12 +15,12 @@ RACE = ./memtable/... ./memfd/... ./virtio/... ./vhost/... ./cmd/...
 
 # Groups of tests as NAME:SECONDS:COMMAND; the seconds are a budget on two cores.
 # Their sum is the promise that `make test` takes less than twenty minutes.
-lint  = 'lint:150:$(MAKE) -s lint'
+lint  = 'lint:130:$(MAKE) -s lint'
 unit  = 'unit:150:$(GO) test -json $(UNIT)'
 race  = 'race:210:$(GO) test -json -race -short $(RACE)'
 # The memory supply needs no rights: its tests as a user who has none.
-nobody = 'nobody:60:$(GO) build -o bin/nobody ./tools/nobody && $(GO) test -json -count=1 -exec $(CURDIR)/bin/nobody ./memtable ./memfd/... ./dma/...'
-conformance = 'conformance:60:$(GO) test -json ./vhost/conformance'
+nobody = 'nobody:30:$(GO) build -o bin/nobody ./tools/nobody && $(GO) test -json -count=1 -exec $(CURDIR)/bin/nobody ./memtable ./memfd/... ./dma/...'
+conformance = 'conformance:50:$(GO) test -json ./vhost/conformance'
 fuzz  = 'fuzz:150:$(GO) run ./tools/fuzz -go $(GO) -time 5s'
 peers = 'peers:180:$(GO) test -json -count=1 ./qemu-test/peers'
 qemu  = 'qemu:300:$(GO) test -json -count=1 -timeout 15m $$($(GO) list ./qemu-test/... | grep -v /peers)'
