@@ -80,6 +80,10 @@ func (a *Arena) ServeProcesses(path string, o PrimaryOptions) (*Primary, error) 
 	if err := a.open(); err != nil {
 		return nil, err
 	}
+	if a.o.Legacy {
+		// Secondaries are told places, which are offsets elsewhere.
+		return nil, fmt.Errorf("other processes cannot attach in %w", ErrLegacy)
+	}
 	o = o.fill()
 	l, err := listen(path, o.Mode)
 	if err != nil {
