@@ -63,14 +63,20 @@ func mapped(t testing.TB) int {
 	return strings.Count(string(maps), "memfd:test-guest")
 }
 
-// noLeaks fails the test when it leaves files, goroutines or mappings behind.
-func noLeaks(t *testing.T) {
+// wakePoller has the runtime's poller open its own files, which stay from its
+// first use on.
+func wakePoller(t testing.TB) {
 	t.Helper()
-	// The runtime's poller has files of its own, from its first use on.
 	r, w, err := os.Pipe()
 	ok(t, err)
 	r.Close()
 	w.Close()
+}
+
+// noLeaks fails the test when it leaves files, goroutines or mappings behind.
+func noLeaks(t *testing.T) {
+	t.Helper()
+	wakePoller(t)
 	here, files, maps := goleak.IgnoreCurrent(), openFiles(t), mapped(t)
 	t.Cleanup(func() {
 		eventually(t, "files and mappings are given back", func() bool { return openFiles(t) == files && mapped(t) == maps })

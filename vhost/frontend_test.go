@@ -114,3 +114,25 @@ func TestFrontendComesBackAndServesAgain(t *testing.T) {
 		ok(t, s.leave(t.Context(), 2))
 	}
 }
+
+// With AwaitExit the end of the connection is not enough.
+func TestFrontendWaitsForTheEndOfTheProcess(t *testing.T) {
+	noLeaks(t)
+	s := newSupply(t, 4, 2)
+	r := newReferee(t, 0)
+	f := front(t, r.path, s, func(c *FrontendConfig) { c.AwaitExit, c.Timeout = true, 100*time.Millisecond })
+	l := f.link
+	if l.pidfd < 0 {
+		t.Skip("the kernel gives no pidfd of the peer")
+	}
+	r.last().c.Close()
+	within(t, "the end of the connection", func() { <-l.left })
+	if err := s.leave(t.Context(), 1); !errors.Is(err, errLingers) && !errors.Is(err, ErrLost) {
+		t.Errorf("memory left a process that runs (it is this one): %v", err)
+	}
+	select {
+	case e := <-f.Events():
+		t.Errorf("told %+v of a process that runs", e)
+	default:
+	}
+}

@@ -96,6 +96,21 @@ func TestIOTLBComesWithAndWithoutPadding(t *testing.T) {
 	}
 }
 
+func TestInflightComesWithAndWithoutPadding(t *testing.T) {
+	want := Inflight{Size: 1 << 33, Offset: 4096, Queues: 3, QueueSize: 256}
+	whole := bytesOf(want)
+	if len(whole) != 24 {
+		t.Errorf("sent in %d bytes, QEMU's structure has 24", len(whole))
+	}
+	for n := range append(whole, 0) {
+		var i Inflight
+		err := i.UnmarshalBinary(append(whole, 0)[:n])
+		if (err == nil) != (n == 20 || n == 24) || err == nil && i != want {
+			t.Errorf("%d bytes: %+v, %v", n, i, err)
+		}
+	}
+}
+
 func TestEncodersRefuseWhatNoMessageCarries(t *testing.T) {
 	for _, v := range []encoding.BinaryAppender{
 		MemTable{}, make(MemTable, maxRegions+1),

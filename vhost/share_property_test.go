@@ -1,0 +1,173 @@
+package vhost
+
+import (
+	"errors"
+	"slices"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"github.com/vhostd/vhostd/memtable"
+)
+
+// refuseNth refuses the n-th change of memory from now on; 0: none.
+func refuseNth(r *referee, n int) {
+	r.follow(func(m *message) action {
+		switch Request(m.Request) {
+		case SetMemTable, AddMemReg, RemMemReg:
+			n--
+			return action{refuse: n == 0}
+		}
+		return action{}
+	})
+}
+
+// shareWorld is a front-end whose extents come and go by chance.
+type shareWorld struct {
+	r      *referee
+	s      *supply
+	f      *Frontend
+	n      int
+	acks   bool         // a refusal can be told
+	there  map[int]bool // the source's, in use
+	doomed map[int]bool // did not leave: mapped and unused
+}
+
+// draw picks some extents that do.
+func (w *shareWorld) draw(t *rapid.T, do func(i int) bool) []int {
+	var from []int
+	for i := range w.n {
+		if do(i) {
+			from = append(from, i)
+		}
+	}
+	if len(from) == 0 {
+		t.Skip("there are none")
+	}
+	return rapid.SliceOfNDistinct(rapid.SampledFrom(from), 1, min(len(from), 4), rapid.ID).Draw(t, "extents")
+}
+
+func (w *shareWorld) fault(t *rapid.T) (before []sharedRegion) {
+	if w.acks {
+		refuseNth(w.r, rapid.IntRange(0, 6).Draw(t, "refused"))
+	}
+	return w.r.table()
+}
+
+func (w *shareWorld) arrive(t *rapid.T) {
+	e := w.draw(t, func(i int) bool { return !w.there[i] && !w.doomed[i] })
+	before := w.fault(t)
+	err := w.s.mirror.Arrive(t.Context(), w.s.pick(e))
+	refuseNth(w.r, 0)
+	if err != nil {
+		if !sameRegions(w.r.table(), before) {
+			t.Fatalf("an arrival that failed left %+v of %+v", w.r.table(), before)
+		}
+		return
+	}
+	for _, i := range e {
+		w.there[i] = true
+	}
+}
+
+func (w *shareWorld) leave(t *rapid.T) {
+	e := w.draw(t, func(i int) bool { return (w.there[i] || w.doomed[i]) && i != 0 })
+	w.fault(t)
+	err := w.s.mirror.Leave(t.Context(), w.s.pick(e))
+	refuseNth(w.r, 0)
+	if _, refused := errors.AsType[*RefusedError](err); err != nil && !refused && !errors.Is(err, errHeld) {
+		if _, plan := errors.AsType[*memtable.PlanError](err); !plan {
+			t.Fatal(err)
+		}
+	}
+	for _, i := range e {
+		delete(w.there, i)
+		delete(w.doomed, i)
+		if err != nil {
+			w.doomed[i] = true
+		}
+	}
+}
+
+// lose ends the connection, now and then: coming back takes its time. What the
+// next one has is told anew.
+func (w *shareWorld) lose(t *rapid.T) {
+	if rapid.IntRange(0, 9).Draw(t, "lose") != 9 {
+		return
+	}
+	w.r.last().c.Close()
+	for range 2 { // Lost, Back
+		<-w.f.Events()
+	}
+}
+
+// check holds the back-end's table against the source.
+func (w *shareWorld) check(t *rapid.T) {
+	table := w.r.table()
+	var used uint64
+	for i, e := range w.s.extents {
+		held := slices.IndexFunc(table, func(r sharedRegion) bool { return r.holds(e) })
+		if w.there[i] && held < 0 {
+			t.Fatalf("extent %d is handed out and not shared", i)
+		}
+		if shares := w.f.Shares(e.Addr, e.Size); held >= 0 && !shares {
+			t.Fatalf("extent %d is shared, and the driver is told that it is not", i)
+		}
+		if w.there[i] || w.doomed[i] && held >= 0 {
+			used += e.Size
+		}
+	}
+	stats := w.f.Info().Share
+	if !sameRegions(table, *w.f.share.told.Load()) || stats.Shared != sharedBytes(table) || stats.Regions != len(table) {
+		t.Fatalf("the back-end has %+v, operators are told %+v", table, stats)
+	}
+	if stats.Slots && stats.Tables == 0 && stats.Shared != used {
+		t.Fatalf("%d bytes are shared, %d are used", stats.Shared, used)
+	}
+	for r, f := range w.s.files(table) {
+		if !f {
+			t.Fatalf("region %+v is of no file of the source's", r)
+		}
+	}
+}
+
+// files says of each region whether its file is the supply's.
+func (s *supply) files(regions []sharedRegion) map[MemRegion]bool {
+	all := make(map[MemRegion]bool)
+	for _, r := range regions {
+		all[r.MemRegion] = r.file == s.extents[0].File
+	}
+	return all
+}
+
+// Whatever comes, goes and is refused, the back-end's table holds what is in
+// use, and with slots nothing else; an arrival that fails changes nothing. The
+// referee watches that no two regions overlap, and that a ring's memory stays.
+func TestShareAnySequenceKeepsTheTableRight(t *testing.T) {
+	for name, c := range map[string]struct {
+		without ProtocolFeatures
+		slots   uint64
+	}{
+		"slots":           {0, 64},
+		"few slots":       {0, 6},
+		"no slots":        {ProtocolMemSlots, 0},
+		"slots, barriers": {ProtocolReplyAck, 64},
+	} {
+		t.Run(name, func(t *testing.T) {
+			noLeaks(t)
+			s := newSupply(t, 24, 1)
+			rapid.Check(t, func(rt *rapid.T) {
+				s.there, s.mirror = slices.Clone(s.extents[:1]), nil
+				r := newReferee(t, c.without, func(r *referee) { r.slots = c.slots })
+				f, err := Dial(t.Context(), r.path, FrontendConfig{Memory: s, Timeout: testTimeout})
+				ok(t, err)
+				defer f.Close()
+				ok(t, f.Accept(t.Context(), featuresOf(1<<32)))
+				newHandDriver(f, s, 0, 0).connect(t, 0)
+				ok(t, f.Start(t.Context()))
+				w := &shareWorld{r: r, s: s, f: f, n: 24, acks: !c.without.Has(ProtocolReplyAck), there: map[int]bool{0: true}, doomed: map[int]bool{}}
+				rt.Repeat(map[string]func(*rapid.T){"arrive": w.arrive, "leave": w.leave, "lose": w.lose, "": w.check})
+			})
+		})
+	}
+}
