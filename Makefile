@@ -29,7 +29,7 @@ qemu  = 'qemu:300:$(GO) test -json -count=1 -timeout 15m $$($(GO) list ./qemu-te
 TESTGROUPS = ./tools/hugepages.sh 64 $(GO) run ./tools/testgroups
 
 .DEFAULT_GOAL := build
-.PHONY: help build install test test-long race nobody fuzz lint bench bench-memory demo mutants deps cover clean go-version soft-deps
+.PHONY: help build install test test-long race nobody fuzz lint bench bench-memory demo demo-memory mutants deps cover clean go-version soft-deps
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r t d; do printf '  %-12s %s\n' "$$t" "$$d"; done
@@ -64,6 +64,9 @@ lint: go-version ## gofmt, go vet (amd64 and arm64), staticcheck, and the house 
 
 demo: go-version soft-deps build ## boot two guests behind the switch and let them talk
 	@$(GO) run ./qemu-test/demo
+
+demo-memory: go-version ## replay what went wrong when memory became pages: drivers' look-ups, and tables for peers; FLAGS=-json
+	@$(GO) run ./examples/casestudies $(FLAGS)
 
 bench: go-version ## run the micro-benchmarks; PKG= names packages
 	$(GO) test -run '^$$' -bench . -benchmem $(PKG)
