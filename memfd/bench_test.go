@@ -77,7 +77,7 @@ func BenchmarkHugePages(b *testing.B) {
 			defer unix.Close(fd)
 			b.SetBytes(int64(n) * page)
 			for b.Loop() {
-				if err := (linux{}).allocate(fd, 0, int64(n)*page, AnyNode); err != nil {
+				if err := (linux{}).allocate(fd, 0, int64(n)*page, where{node: AnyNode}); err != nil {
 					b.Fatal(err)
 				}
 				if err := (linux{}).punch(fd, 0, int64(n)*page); err != nil {

@@ -15,6 +15,7 @@ import (
 type class struct {
 	page uint64 // bytes
 	node int
+	wish bool // other nodes will do too
 	huge bool
 	unit uint64 // size of an extent, bytes
 
@@ -52,7 +53,7 @@ type class struct {
 
 // newClass reserves the address space of a class: from base on, if that is not 0.
 func newClass(k kernel, o *Options, base, page uint64, node int, huge bool) (*class, error) {
-	c := &class{page: page, node: node, huge: huge, unit: page}
+	c := &class{page: page, node: node, wish: o.Policy == NodeWish, huge: huge, unit: page}
 	if !huge {
 		c.unit = o.Extent
 	}
@@ -80,7 +81,7 @@ func newClass(k kernel, o *Options, base, page uint64, node int, huge bool) (*cl
 func (c *class) makeSlots(n int) {
 	c.slots, c.index = make([]slot, n), make([]atomic.Uint64, n)
 	for i := range c.slots {
-		c.slots[i].seen = &c.index[i]
+		c.slots[i].seen, c.slots[i].node = &c.index[i], c.node
 	}
 }
 

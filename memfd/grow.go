@@ -62,15 +62,17 @@ func (a *Arena) grow(ctx context.Context, g growth) (*block, error) {
 }
 
 // elsewhere tells whether what is not to be had in one class may be in another:
-// what is short, or out of a device's reach.
+// what is short, on the wrong node, or out of a device's reach.
 func elsewhere(err error) bool {
 	_, short := errors.AsType[*ShortageError](err)
 	_, far := errors.AsType[*MaskError](err)
-	return short || far
+	_, astray := errors.AsType[*NodeError](err)
+	return short || far || astray
 }
 
 // candidates gives the classes that may serve g: in order of preference, except
 // that no huge page is taken for what is much smaller than it, if another does.
+// Of any node means at home first, and then wherever there is some.
 func (a *Arena) candidates(g growth) []*class {
 	var fit []*class
 	for _, c := range a.classes {
@@ -86,6 +88,15 @@ func (a *Arena) candidates(g growth) []*class {
 		return c.page
 	}
 	slices.SortStableFunc(fit, func(x, y *class) int { return cmp.Compare(over(x), over(y)) })
+	if home := a.home(); g.node == AnyNode && home != AnyNode {
+		away := func(c *class) int {
+			if c.node == home || c.node == AnyNode {
+				return 0
+			}
+			return 1
+		}
+		slices.SortStableFunc(fit, func(x, y *class) int { return cmp.Compare(away(x), away(y)) })
+	}
 	return fit
 }
 

@@ -77,12 +77,12 @@ func (s *saboteur) identify(fd int) (memtable.FileID, error) {
 }
 
 // allocate that fails has taken half of the pages.
-func (s *saboteur) allocate(fd int, off, n int64, node int) error {
+func (s *saboteur) allocate(fd int, off, n int64, on where) error {
 	if err := s.next("allocate"); err != nil {
-		_ = s.linux.allocate(fd, off, (n/2+4095)&^4095, node)
+		_ = s.linux.allocate(fd, off, (n/2+4095)&^4095, on)
 		return err
 	}
-	return s.linux.allocate(fd, off, n, node)
+	return s.linux.allocate(fd, off, n, on)
 }
 
 func (s *saboteur) punch(fd int, off, n int64) error {
@@ -138,6 +138,13 @@ func (s *saboteur) undump(at []byte) error {
 	return s.linux.undump(at)
 }
 
+func (s *saboteur) nodes(mem []byte, page uint64, nodes []int32) error {
+	if err := s.next("nodes"); err != nil {
+		return err
+	}
+	return s.linux.nodes(mem, page, nodes)
+}
+
 func (s *saboteur) touch(at []byte) error {
 	if err := s.next("touch"); err != nil {
 		return err
@@ -160,10 +167,10 @@ func (s *saboteur) read(path string) ([]byte, error) {
 // so a million pages cost nothing and may not be touched.
 type paper struct{ linux }
 
-func (paper) allocate(int, int64, int64, int) error { return nil }
-func (paper) punch(int, int64, int64) error         { return nil }
-func (paper) mapFile([]byte, int, int64) error      { return nil }
-func (paper) hide([]byte) error                     { return nil }
-func (paper) undump([]byte) error                   { return nil }
-func (paper) touch([]byte) error                    { return nil }
-func (paper) read(string) ([]byte, error)           { return nil, unix.ENOENT }
+func (paper) allocate(int, int64, int64, where) error { return nil }
+func (paper) punch(int, int64, int64) error           { return nil }
+func (paper) mapFile([]byte, int, int64) error        { return nil }
+func (paper) hide([]byte) error                       { return nil }
+func (paper) undump([]byte) error                     { return nil }
+func (paper) touch([]byte) error                      { return nil }
+func (paper) read(string) ([]byte, error)             { return nil, unix.ENOENT }

@@ -138,6 +138,9 @@ func (a *Arena) furnish(c *class, n int, exact bool) error {
 			if err := a.mapPages(r); err != nil {
 				return err
 			}
+			if err := a.inspect(r); err != nil {
+				return err
+			}
 			// Regions of look-ups cross pages that do not follow one another
 			// in the file: these know where in it each lies.
 			c.exact = append(c.exact, memtable.Wrap(r.mem(), f.id, c.inFile(r.first), c))
@@ -150,7 +153,7 @@ func (a *Arena) furnish(c *class, n int, exact bool) error {
 func (a *Arena) obtain(c *class, n int, exact bool) (got int, err error) {
 	for step := n; got < n; {
 		step = min(step, n-got)
-		err := a.k.allocate(c.file.fd, int64(got)*int64(c.page), int64(step)*int64(c.page), c.node)
+		err := a.k.allocate(c.file.fd, int64(got)*int64(c.page), int64(step)*int64(c.page), where{c.node, c.wish})
 		switch {
 		case err == nil:
 			got += step

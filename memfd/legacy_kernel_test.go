@@ -34,12 +34,12 @@ func (p *pretended) create(name string, flags int) (int, error) {
 
 func (p *pretended) seal(fd, _ int) error { return p.saboteur.seal(fd, unix.F_SEAL_SEAL) }
 
-func (p *pretended) allocate(fd int, off, n int64, node int) error {
+func (p *pretended) allocate(fd int, off, n int64, on where) error {
 	if off+n > int64(p.really)*legacyPage {
-		_ = p.linux.allocate(fd, off, max(int64(p.really)*legacyPage-off, legacyPage), node)
+		_ = p.linux.allocate(fd, off, max(int64(p.really)*legacyPage-off, legacyPage), on)
 		return unix.ENOSPC
 	}
-	return p.saboteur.allocate(fd, off, n, node)
+	return p.saboteur.allocate(fd, off, n, on)
 }
 
 func (p *pretended) list(path string) ([]string, error) {

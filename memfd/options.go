@@ -35,6 +35,7 @@ type Options struct {
 	Base       uint64            // where reservations begin, one after another in the order of Pages and Nodes; 0: wherever the kernel puts them
 	Pages      []uint64          // page sizes in bytes, in order of preference; nil: all huge pages there are, largest first, then the system's
 	Nodes      []int             // NUMA nodes; nil: AnyNode
+	Policy     NodePolicy        // whether memory must lie on its node
 	Minimum    map[int]uint64    // by node: bytes that are mapped from the start and never given back
 	Limit      map[int]uint64    // by node: bytes that may be mapped, inclusive; no entry: no limit
 	PageLimit  map[uint64]uint64 // by page size: bytes that may be mapped of such pages, on all nodes, inclusive; no entry: no limit

@@ -58,7 +58,7 @@ func (a *Arena) back(p part) error {
 	c, fd := p.c, p.c.file.fd
 	// A call that fails may have taken some of the pages.
 	a.mark(p, func(s *slot) { s.pages, s.node = true, c.node; c.held++ })
-	if err := a.k.allocate(fd, int64(p.offset()), int64(p.size()), c.node); err != nil {
+	if err := a.k.allocate(fd, int64(p.offset()), int64(p.size()), where{c.node, c.wish}); err != nil {
 		err = a.shortOfPages(c, p.size(), err)
 		a.discard(p)
 		return err
@@ -66,6 +66,9 @@ func (a *Arena) back(p part) error {
 	// And one that fails may have torn a hole in the reservation.
 	a.mark(p, func(s *slot) { s.mapped = true })
 	err := a.mapPages(p)
+	if err == nil {
+		err = a.inspect(p)
+	}
 	if err != nil {
 		a.rollback(p)
 	}

@@ -14,7 +14,11 @@ func (a *Arena) available(c *class, size uint64) error {
 	if c.huge {
 		return nil
 	}
-	have, where := a.machineRoom(c.node)
+	node := c.node
+	if c.wish {
+		node = AnyNode
+	}
+	have, where := a.machineRoom(node)
 	room, group, err := cgroupRoom(a.k)
 	if err != nil {
 		return err

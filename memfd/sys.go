@@ -17,18 +17,20 @@ type kernel interface {
 	seal(fd int, seals int) error
 	duplicate(fd int) (own int, err error)
 	identify(fd int) (memtable.FileID, error)
-	allocate(fd int, off, n int64, node int) error // pages that read zero, or an error: never a fault later
+	allocate(fd int, off, n int64, on where) error // pages that read zero, or an error: never a fault later
 	punch(fd int, off, n int64) error
 	close(fd int) error
 
-	reserve(at, n uint64) ([]byte, error)         // address space without memory: at 0 anywhere, else there or EEXIST
-	unmap(mem []byte) error                       // the end of a reservation, or of a part of it
-	mapFile(at []byte, fd int, off int64) error   // over a part of a reservation
-	hide(at []byte) error                         // puts the reservation back over what was mapped there
-	undump(at []byte) error                       // keeps it out of core dumps
-	touch(at []byte) error                        // brings what was swapped out back into memory
-	read(path string) ([]byte, error)             // of /proc and /sys
-	list(path string) (names []string, err error) // a directory there
+	reserve(at, n uint64) ([]byte, error)               // address space without memory: at 0 anywhere, else there or EEXIST
+	unmap(mem []byte) error                             // the end of a reservation, or of a part of it
+	mapFile(at []byte, fd int, off int64) error         // over a part of a reservation
+	hide(at []byte) error                               // puts the reservation back over what was mapped there
+	undump(at []byte) error                             // keeps it out of core dumps
+	nodes(mem []byte, page uint64, nodes []int32) error // the NUMA node of each page; negative: of none
+	home() (node int, err error)                        // of the calling thread
+	touch(at []byte) error                              // brings what was swapped out back into memory
+	read(path string) ([]byte, error)                   // of /proc and /sys
+	list(path string) (names []string, err error)       // a directory there
 }
 
 // linux is the kernel itself.
@@ -57,17 +59,24 @@ func (linux) identify(fd int) (memtable.FileID, error) {
 	return memtable.FileID{Dev: uint64(st.Dev), Ino: st.Ino}, nil
 }
 
+// where says on which NUMA node memory is to lie.
+type where struct {
+	node int // AnyNode: any
+	wish bool
+}
+
 // allocate takes the pages from one node by the policy of a thread, which lasts
 // for as long as the thread: its goroutine never unlocks it, so it ends with it.
-func (k linux) allocate(fd int, off, n int64, node int) error {
-	if node < 0 {
+// A wish that the kernel does not want to hear of is none.
+func (k linux) allocate(fd int, off, n int64, on where) error {
+	if on.node < 0 {
 		return k.fallocate(fd, 0, off, n)
 	}
 	done := make(chan error)
 	go func() {
 		runtime.LockOSThread()
-		err := k.bind(node)
-		if err == nil {
+		err := k.bind(on)
+		if err == nil || on.wish {
 			err = k.fallocate(fd, 0, off, n)
 		}
 		done <- err
@@ -75,12 +84,17 @@ func (k linux) allocate(fd int, off, n int64, node int) error {
 	return <-done
 }
 
-// bind makes the calling thread take memory from one node only. The kernel
-// reads as many bits of the mask, less one, as the wrapper says it has bytes.
-func (linux) bind(node int) error {
-	mask := unix.NewCPUSet(8 * (node + 2))
-	mask.Set(node)
-	return os.NewSyscallError("set_mempolicy", unix.SetMemPolicyDynamic(unix.MPOL_BIND, mask))
+// bind makes the calling thread take memory from one node, only or at first. The
+// kernel reads as many bits of the mask, less one, as the wrapper says it has
+// bytes.
+func (linux) bind(on where) error {
+	mask := unix.NewCPUSet(8 * (on.node + 2))
+	mask.Set(on.node)
+	mode := unix.MPOL_BIND
+	if on.wish {
+		mode = unix.MPOL_PREFERRED
+	}
+	return os.NewSyscallError("set_mempolicy", unix.SetMemPolicyDynamic(mode, mask))
 }
 
 func (k linux) punch(fd int, off, n int64) error {
