@@ -10,6 +10,9 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 )
 
 // A process that is a primary serves at socketVar, until it is killed.
@@ -78,6 +81,71 @@ func TestWhenThePrimaryDiesMemoryStaysAndAskingForMoreFails(t *testing.T) {
 	}
 	if err := p.Close(t.Context()); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestAttachingThatFailsAtAnySystemCallLeavesNothing(t *testing.T) {
+	n := &nation{t: t, path: filepath.Join(t.TempDir(), "s")}
+	primary := n.spawn("", childVar+"="+childPrimary)
+	primary.hears("ok <nil>")
+	free := func() {
+		t.Helper()
+		mem, err := linux{}.reserve(testBase, small().Space)
+		if err == nil {
+			err = linux{}.unmap(mem)
+		}
+		if err != nil {
+			t.Error("the addresses are not free:", err)
+		}
+	}
+	before := countFiles(t)
+	var hits []string
+	for k := 1; ; k++ {
+		var kernel saboteur
+		kernel.arm(unix.ENOMEM, k)
+		s, err := attach(t.Context(), &kernel, n.path, AttachOptions{Name: "us"})
+		failed := kernel.failed()
+		kernel.arm(nil)
+		if len(failed) == 0 {
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := s.Close(); err != nil {
+				t.Error(err)
+			}
+		} else if err == nil {
+			t.Fatalf("%q failed, and attaching did not", failed)
+		}
+		hits = append(hits, failed...)
+		free()
+		if after := countFiles(t); after != before {
+			t.Errorf("%d files are open after %q failed, %d before", after, failed, before)
+		}
+		if len(failed) == 0 {
+			break
+		}
+	}
+	if diff := cmp.Diff([]string{"reserve", "identify", "mapFile", "undump"}, hits); diff != "" {
+		t.Error("the calls that failed:", diff)
+	}
+	// Where a context ends in between nothing stays either.
+	for i := range 50 {
+		ctx, cancel := context.WithCancel(t.Context())
+		go cancel()
+		s, err := Attach(ctx, n.path, AttachOptions{Name: fmt.Sprint("late", i)})
+		if err == nil {
+			err = s.Close()
+		} else if errors.Is(err, context.Canceled) {
+			err = nil
+		}
+		if err != nil {
+			t.Error(err)
+		}
+		cancel()
+	}
+	free()
+	if after := countFiles(t); after != before {
+		t.Errorf("%d files are open, %d before", after, before)
 	}
 }
 

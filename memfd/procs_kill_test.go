@@ -39,7 +39,9 @@ func TestASecondaryThatIsKilledLeavesNothingBehindAndTheOthersWhatTheyHave(t *te
 		hugePages(t, page, 24)
 		o := hugeOptions(page)
 		o.Space, o.Linger = 64*page, time.Millisecond
-		unchanged(t, page, func() { murder(t, o) })
+		unchanged(t, page, func() {
+			t.Run("until all is closed", func(t *testing.T) { murder(t, o) })
+		})
 	})
 }
 
