@@ -112,7 +112,9 @@ func TestASecondaryThatStandsStillCostsOneDeadline(t *testing.T) {
 			t.Errorf("releasing what it has: %v", err)
 		}
 	}
-	if got := n.a.usage[AnyNode][quarantined]; got != held.Size+b.Size {
+	var got uint64
+	n.a.locked(func() { got = n.a.usage[AnyNode][quarantined] })
+	if got != held.Size+b.Size {
 		t.Errorf("%d bytes are quarantined", got)
 	}
 	c.kill() // it stands still, and ends all the same
