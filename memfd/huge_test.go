@@ -3,6 +3,7 @@ package memfd
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"strings"
 	"testing"
@@ -19,26 +20,44 @@ func hugePages(t testing.TB, page uint64, n int) {
 		return
 	}
 	file := fmt.Sprintf("%s/hugepages-%dkB/nr_hugepages", hugeDir, page>>10)
-	had, err := readNumber(k, file)
-	if err != nil {
+	got, err := moreHuge(file, n)
+	if errors.Is(err, fs.ErrNotExist) {
 		t.Skipf("the kernel has no pages of %s: %v", bytesText(page), err)
 	}
-	if err := os.WriteFile(file, fmt.Append(nil, had+uint64(n)), 0); err != nil {
+	if err != nil {
 		t.Skipf("%d free huge pages of %s are needed, and none can be reserved: %v", n, bytesText(page), err)
 	}
 	t.Cleanup(func() {
 		// Others may have reserved some meanwhile: take back only our own.
-		now, err := readNumber(k, file)
-		if err == nil {
-			err = os.WriteFile(file, fmt.Append(nil, now-min(now, uint64(n))), 0)
-		}
-		if err != nil {
+		if _, err := moreHuge(file, -got); err != nil {
 			t.Error("putting the number of huge pages back:", err)
 		}
 	})
 	if free := hugeFree(k, page, AnyNode); free < uint64(n)*page {
 		t.Skipf("%d free huge pages of %s are needed, the kernel found %d", n, bytesText(page), free/page)
 	}
+}
+
+// moreHuge changes how many huge pages there are, and tells by how many it did:
+// the kernel may find fewer. Who does so takes turns (tools/hugepages.sh, too).
+func moreHuge(file string, n int) (got int, err error) {
+	f, err := os.OpenFile(file, os.O_RDWR, 0)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX); err != nil {
+		return 0, err
+	}
+	had, err := readNumber(linux{}, file)
+	if err != nil {
+		return 0, err
+	}
+	if _, err := fmt.Fprint(f, max(0, int(had)+n)); err != nil {
+		return 0, err
+	}
+	now, err := readNumber(linux{}, file)
+	return int(now) - int(had), err
 }
 
 // hugeCounters gives what the kernel says of its huge pages.
