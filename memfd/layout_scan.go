@@ -108,6 +108,8 @@ func (s *scan) class() ClassLayout {
 	c := s.c
 	s.held = ClassLayout{External: c.ext.Name(), Page: c.page, Node: c.node, Extent: c.unit, VA: Address(c.first), Space: uint64(len(c.mem)), Blocks: []BlockLayout{}}
 	for at := 0; ; at += piecesOf {
+		// Room is made before: nothing is copied under the lock.
+		s.held.Blocks, s.runs = slices.Grow(s.held.Blocks, piecesOf), slices.Grow(s.runs, piecesOf)
 		var more bool
 		s.a.locked(func() { more = s.piece(at) })
 		if !more {

@@ -42,7 +42,8 @@ func run(ctx context.Context, mem *memflag.Flags, rounds int, pause time.Duratio
 	if err != nil {
 		return err
 	}
-	o.Name, o.Extent = "demo", 128<<10 // little ones: there is more to see
+	// Little extents that do not stay for long: there is more to see.
+	o.Name, o.Extent, o.Linger = "demo", 128<<10, pause/4
 	a, err := memfd.New(o)
 	if err != nil {
 		return err
