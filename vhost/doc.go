@@ -4,7 +4,11 @@
 // Who writes a device implements [Device] and [Handler]; a [Server] listens or
 // dials and does the rest: features, memory, rings, the dirty log, and the end
 // of a connection. A [Runner] decides on which goroutines rings are served.
-// [Conn] is the other end, message by message.
+//
+// A [Frontend] is the other end: it dials a back-end ([Dial]) or is dialled by
+// one ([Accept]), shares the memory of a source with it, no more, and is the
+// transport under the drivers of package virtio. It outlives its connections.
+// [Conn] is what it is made of, message by message.
 //
 // # What belongs here
 //
