@@ -106,8 +106,10 @@ func (d *driverDuel) step(step byte) error {
 		return d.reap(int(d.in.byte() % 80))
 	case driverArm, driverDisarm:
 		return d.arm(step == driverArm)
-	case driverReclaim:
-		return d.reclaim()
+	case driverReclaim: // seldom, or no ring is gone through twice
+		if d.in.byte() < 8 {
+			return d.reclaim()
+		}
 	case driverConnect: // another device, to which the ring goes on
 		d.b.q.Connect(d.b.kick)
 		d.fresh = true
@@ -228,6 +230,9 @@ func (d *driverDuel) arm(on bool) error {
 	}
 	if d.liar {
 		return nil
+	}
+	if idx := binary.LittleEndian.Uint16(d.m.ring.Avail[2:]); idx != d.m.availIdx {
+		return fmt.Errorf("the available index is %d, published are %d", idx, d.m.availIdx)
 	}
 	flags := binary.LittleEndian.Uint16(d.m.ring.Avail)
 	event := binary.LittleEndian.Uint16(d.m.ring.Avail[4+2*int(d.m.ring.Size):])

@@ -46,14 +46,31 @@ func TestADriverIsWhatItsModelIs(t *testing.T) {
 	all := arenas(t)
 	rapid.Check(t, func(t *rapid.T) {
 		a := all[rapid.IntRange(0, len(all)-1).Draw(t, "arena")]
-		script := rapid.SliceOfN(rapid.Byte(), 0, 600).Draw(t, "schedule")
+		script := rapid.SliceOfN(rapid.Byte(), 100, 600).Draw(t, "schedule")
 		if err := newDriverDuel(a.bus, a.slots, a.pool, false, script).play(); err != nil {
 			t.Fatalf("features %v, size %d: %v", a.o.Features.Names(virtio.Net), a.o.Placement.Size, err)
 		}
 	})
 }
 
-// TestEveryStepOfADriversDuelIsTaken, so that the two above and below show
+// TestADriverGoesRoundItsRing: long schedules, in which every place of the ring
+// is used again and again, with the heads in every order.
+func TestADriverGoesRoundItsRing(t *testing.T) {
+	dice := rand.New(rand.NewPCG(7, 8))
+	for _, a := range arenas(t) {
+		for range 4 {
+			var script input
+			for range 10 {
+				script = append(script, randomScript(dice)...)
+			}
+			if err := newDriverDuel(a.bus, a.slots, a.pool, false, script).play(); err != nil {
+				t.Fatalf("features %v, size %d: %v", a.o.Features.Names(virtio.Net), a.o.Placement.Size, err)
+			}
+		}
+	}
+}
+
+// TestEveryStepOfADriversDuelIsTaken, so that those above and below show
 // something: chains come back from honest devices, and each lie is found.
 func TestEveryStepOfADriversDuelIsTaken(t *testing.T) {
 	seen := make(map[string]int)
