@@ -119,6 +119,9 @@ func (a *Arena) leave(ctx context.Context, p part) error {
 	var slots []*slot
 	var e []memtable.Extent
 	a.locked(func() {
+		if len(a.followers) == 0 {
+			return
+		}
 		slots, e = p.c.byOffset(p.pointers(), p.extents())
 		for _, f := range a.followers {
 			if f.concerned(slots) {
@@ -137,6 +140,9 @@ func (a *Arena) leave(ctx context.Context, p part) error {
 
 // inParallel does the same with all mirrors.
 func inParallel(all []*follower, do func(*follower) error) error {
+	if len(all) == 0 {
+		return nil
+	}
 	errs := make([]error, len(all))
 	var wg sync.WaitGroup
 	for i, f := range all {

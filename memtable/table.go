@@ -66,8 +66,7 @@ type Table[A Address] struct {
 // *[RegionError], regions that are empty, overlap, pass 2^64 (ending there is
 // fine) or do not lie in their mapping. regions stays the caller's.
 func New[A Address](regions []Region[A], o Options) (*Table[A], error) {
-	sorted := slices.Clone(regions)
-	slices.SortFunc(sorted, byAddr[A])
+	sorted := ordered(regions)
 	for _, r := range sorted {
 		if err := r.check(); err != nil {
 			return nil, err
@@ -92,7 +91,7 @@ func (t *Table[A]) With(add, remove []Region[A]) (*Table[A], error) {
 	}
 	// Both parts are small beside a large table, so merge instead of sorting
 	// all of it.
-	fresh := slices.SortedFunc(slices.Values(add), byAddr[A])
+	fresh := ordered(add)
 	merged := make([]Region[A], 0, len(kept)+len(fresh))
 	for _, r := range kept {
 		for len(fresh) > 0 && fresh[0].Addr <= r.Addr {
@@ -103,8 +102,10 @@ func (t *Table[A]) With(add, remove []Region[A]) (*Table[A], error) {
 	merged = append(merged, fresh...)
 
 	changed := make([]extent, 0, len(add)+len(remove))
-	for _, r := range slices.Concat(add, remove) {
-		changed = append(changed, extent{uint64(r.Addr), uint64(r.Addr) + (r.Size - 1)})
+	for _, some := range [...][]Region[A]{add, remove} {
+		for _, r := range some {
+			changed = append(changed, extent{uint64(r.Addr), uint64(r.Addr) + (r.Size - 1)})
+		}
 	}
 	return build(merged, t.options, &t.index, changed)
 }
@@ -112,7 +113,7 @@ func (t *Table[A]) With(add, remove []Region[A]) (*Table[A], error) {
 // without copies regions, which are sorted, and leaves out those of remove.
 func without[A Address](regions, remove []Region[A]) ([]Region[A], error) {
 	kept := make([]Region[A], 0, len(regions))
-	remove = slices.SortedFunc(slices.Values(remove), byAddr[A])
+	remove = ordered(remove)
 	for _, r := range regions {
 		if len(remove) > 0 && remove[0].Addr == r.Addr && remove[0].Size == r.Size {
 			remove = remove[1:]
@@ -168,6 +169,13 @@ func (r Region[A]) check() error {
 
 func (r Region[A]) fail(err error) error {
 	return &RegionError{Kind: kindOf[A](), Addr: uint64(r.Addr), Size: r.Size, Err: err}
+}
+
+// ordered gives a copy of regions by address.
+func ordered[A Address](regions []Region[A]) []Region[A] {
+	sorted := slices.Clone(regions)
+	slices.SortFunc(sorted, byAddr[A])
+	return sorted
 }
 
 func byAddr[A Address](a, b Region[A]) int { return cmp.Compare(a.Addr, b.Addr) }
