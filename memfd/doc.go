@@ -19,7 +19,9 @@
 //   - external memory: what a caller has mapped, found by all look-ups and by
 //     mirrors ([Arena.Register]), or lent by a heap of its own ([ExternalHeap]);
 //   - legacy mode ([Options].Legacy): everything at the start, in the order of
-//     physical addresses.
+//     physical addresses;
+//   - what there is to see of all that ([Arena.Layout]), and who may look from
+//     outside ([ServeInspect]).
 //
 // # What does not
 //
