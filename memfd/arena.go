@@ -20,6 +20,9 @@ type Arena struct {
 	users   users
 	outside outside
 
+	// closing is held over Close, by one at a time. It comes before all others.
+	closing sync.Mutex
+
 	// table has what is mapped, by IOVA. listing is held over its changes.
 	table   memtable.Cell[memtable.Table[memtable.IOVA]]
 	listing sync.Mutex
@@ -124,22 +127,25 @@ func (a *Arena) forgetMinimum() { a.o.Minimum = nil }
 
 // Close gives all memory back. While heaps, zones or pools have some of it
 // lent, or a mirror has not let go of it, the error wraps ErrBusy, and Close
-// can be called again later.
+// can be called again later; those that have nothing lent are closed by then.
 func (a *Arena) Close() error {
+	a.closing.Lock()
+	defer a.closing.Unlock()
+	if a.open() != nil {
+		return nil
+	}
 	if err := a.users.close(); err != nil {
 		return err
 	}
 	ctx := context.Background()
-	err := errors.Join(a.expelAll(ctx), a.Reclaim(ctx))
+	err := errors.Join(a.Reclaim(ctx), a.expelAll(ctx))
 	var kept []part
 	a.locked(func() {
-		if a.closed {
-			return
-		}
 		if n := a.inUse(); n > 0 {
 			err = errors.Join(fmt.Errorf("%s: %w", bytesText(n), ErrBusy), err)
 			return
 		}
+		err = nil // what failed at first has succeeded since
 		a.closed = true
 		a.forgetMinimum()
 		for _, c := range a.classes {
@@ -163,8 +169,12 @@ func (a *Arena) Close() error {
 	return a.unreserve()
 }
 
-// inUse counts the bytes that are not the arena's to give back. mu is held.
+// inUse counts the bytes that are not the arena's to give back, and what there is
+// of external memory. mu is held.
 func (a *Arena) inUse() (n uint64) {
+	for _, c := range a.outside.all() {
+		n += uint64(len(c.mem))
+	}
 	for _, u := range a.usage {
 		n += u.mapped() - u[idle]
 	}

@@ -23,8 +23,8 @@ type ExternalHeap struct {
 	from  *brought
 }
 
-// maxBrought is how many pieces of memory an external heap may have: the number
-// of a piece is a byte.
+// maxBrought is how many pieces of memory an external heap may have: they are
+// looked through one by one.
 const maxBrought = 255
 
 // ExternalHeap makes a heap of a name that no other heap of the arena has. It has

@@ -29,7 +29,7 @@ type chunk struct {
 	ahead uint32 // in the list of its bin
 	after uint32
 	gen   uint32 // counts how often it was lent
-	kind  uint8
+	kind  uint16
 	mood  mood
 }
 

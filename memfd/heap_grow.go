@@ -41,8 +41,7 @@ func (s *store) take(ctx context.Context, r request) (loan, error) {
 	if r.page == 0 && r.hint != 0 {
 		hinted := r
 		hinted.page = r.hint
-		l, err := s.takeOf(ctx, hinted)
-		if _, short := errors.AsType[*ShortageError](err); !short {
+		if l, err := s.takeOf(ctx, hinted); err == nil || !elsewhere(err) {
 			return l, err
 		}
 	}

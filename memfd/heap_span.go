@@ -27,7 +27,7 @@ func (k *kind) serves(r *request) bool {
 type span struct {
 	addr, size  uint64
 	iova        uint64
-	kind        uint8
+	kind        uint16
 	first, last uint32
 	recent      []bool // by extent: it became vacant since the last sweep
 }
@@ -35,25 +35,25 @@ type span struct {
 func (p *span) end() uint64 { return p.addr + p.size }
 
 // va gives the pointer for an address in chunks of a kind.
-func (s *chunks) va(of uint8, addr uint64) memtable.VA {
+func (s *chunks) va(of uint16, addr uint64) memtable.VA {
 	k := &s.kinds[of]
 	return k.base.Add(addr - k.start)
 }
 
 // kindOf gives the number of a block's kind.
-func (s *chunks) kindOf(b *block) uint8 {
+func (s *chunks) kindOf(b *block) uint16 {
 	fresh := kind{page: b.Page, unit: b.Extent, node: b.Node, base: b.VA, start: numberOf(b.VA), lot: b.lot}
 	for i := range s.kinds {
 		if k := &s.kinds[i]; k.page == b.Page && k.node == b.Node && k.lot == b.lot {
-			return uint8(i)
+			return uint16(i)
 		}
 	}
 	if i := slices.Index(s.kinds, gone); i >= 0 {
 		s.kinds[i] = fresh
-		return uint8(i)
+		return uint16(i)
 	}
 	s.kinds = append(s.kinds, fresh)
-	return uint8(len(s.kinds) - 1)
+	return uint16(len(s.kinds) - 1)
 }
 
 // gone is the kind of external memory that is not there any more.

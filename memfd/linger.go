@@ -15,17 +15,23 @@ type linger struct {
 	mu      sync.Mutex
 	timer   *time.Timer
 	armed   bool // a sweep is to come, or goes on
+	again   bool // and another one after it: something became free meanwhile
 	stopped bool
 	sweeps  sync.WaitGroup
 }
 
 func (l *linger) init(wait time.Duration, sweep func() (more bool)) { l.wait, l.sweep = wait, sweep }
 
-// arm has a sweep come. It costs nothing if one is to come anyway.
+// arm has a sweep come that begins later than now. It costs nothing if one is to
+// come anyway.
 func (l *linger) arm() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.wait < 0 || l.armed || l.stopped {
+	if l.wait < 0 || l.stopped {
+		return
+	}
+	if l.armed {
+		l.again = true // if it has begun; else it forgets that
 		return
 	}
 	l.armed = true
@@ -37,11 +43,16 @@ func (l *linger) arm() {
 	l.timer.Reset(l.wait)
 }
 
-// run sweeps once, and later again if there is more.
+// run sweeps once, and later again if there is more. A sweep may take long, as it
+// waits for mirrors, and does not look again at what becomes free meanwhile.
 func (l *linger) run() {
 	defer l.sweeps.Done()
+	l.mu.Lock()
+	l.again = false
+	l.mu.Unlock()
 	more := l.sweep()
 	l.mu.Lock()
+	more = more || l.again
 	l.armed = false
 	l.mu.Unlock()
 	if more {

@@ -110,7 +110,8 @@ func (a *Arena) newExternalClass(x *External, o ExternalOptions) (*class, error)
 func (c *class) extentsOf(pages []memtable.IOVA) (addrs []memtable.IOVA, unit uint64, err error) {
 	whole := true
 	for i, addr := range pages {
-		if uint64(addr)%c.page != 0 || uint64(addr) >= math.MaxUint64&^(1<<entryBits-1) {
+		// What would reach into the last page of all is none: see entry.addr.
+		if uint64(addr)%c.page != 0 || uint64(addr) > math.MaxUint64&^(1<<entryBits-1)-c.page {
 			return nil, 0, fmt.Errorf("the address 0x%x of page %d: %w", uint64(addr), i, ErrMisaligned)
 		}
 		whole = whole && uint64(addr) == uint64(pages[0])+uint64(i)*c.page

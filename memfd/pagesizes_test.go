@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -251,5 +252,22 @@ func TestAPeerSharesPagesOfAnySize(t *testing.T) {
 				t.Errorf("offset %d: the peer wrote %d, we read %d", off, off/unit+7, got)
 			}
 		}
+	})
+}
+
+// TestAPartOfAFileGoesBackOnPagesOfAnySize: while the file has other pages, only
+// the hole gives memory back.
+func TestAPartOfAFileGoesBackOnPagesOfAnySize(t *testing.T) {
+	onEveryPage(t, 2, func(t *testing.T, k *saboteur, o Options) {
+		a, unit := arenaOf(t, k, o)
+		defer closing(t, k, a)
+		first := take(t, a, growth{owner: "first", size: unit, node: AnyNode})
+		second := take(t, a, growth{owner: "second", size: unit, node: AnyNode})
+		giveBack(t, a, first)
+		want := fmt.Sprintf(" %d blocks", unit/512)
+		if files := memfds(t, o.Name); len(files) != 1 || !strings.HasSuffix(files[0], want) {
+			t.Errorf("the files are %q, and one of%s is wanted", files, want)
+		}
+		giveBack(t, a, second)
 	})
 }

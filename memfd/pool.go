@@ -86,7 +86,7 @@ func newPool(from supply, name string, o PoolOptions) (*Pool, error) {
 	switch {
 	case o.Size == 0 || o.Align&(o.Align-1) != 0:
 		err = fmt.Errorf("buffers of %d bytes aligned to %d: %w", o.Size, o.Align, ErrSize)
-	case o.Count < 0 || o.Cache < 0 || o.Resident < 0 || o.Resident > o.Count:
+	case o.Count < 0 || o.Cache < 0 || o.Cache > maxPlaces || o.Resident < 0 || o.Resident > o.Count:
 		err = fmt.Errorf("%d buffers, %d of them resident, %d in a cache: %w", o.Count, o.Resident, o.Cache, ErrSize)
 	}
 	if err != nil {

@@ -87,7 +87,7 @@ func (p *Pool) pages() (pages []uint64, err error) {
 func (p *Pool) block(ctx context.Context, size uint64, pages []uint64) (b *block, err error) {
 	for _, page := range pages {
 		b, err = p.from.grow(ctx, growth{owner: "pool " + p.name, size: size, page: page, node: p.o.Node, shared: true})
-		if _, short := errors.AsType[*ShortageError](err); !short {
+		if err == nil || !elsewhere(err) {
 			break
 		}
 	}

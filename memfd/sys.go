@@ -70,14 +70,14 @@ type where struct {
 // A wish that the kernel does not want to hear of is none.
 func (k linux) allocate(fd int, off, n int64, on where) error {
 	if on.node < 0 {
-		return k.fallocate(fd, 0, off, n)
+		return k.fallocate(fd, off, n)
 	}
 	done := make(chan error)
 	go func() {
 		runtime.LockOSThread()
 		err := k.bind(on)
 		if err == nil || on.wish {
-			err = k.fallocate(fd, 0, off, n)
+			err = k.fallocate(fd, off, n)
 		}
 		done <- err
 	}()
@@ -97,17 +97,19 @@ func (linux) bind(on where) error {
 	return os.NewSyscallError("set_mempolicy", unix.SetMemPolicyDynamic(mode, mask))
 }
 
-func (k linux) punch(fd int, off, n int64) error {
-	return k.fallocate(fd, unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, off, n)
+// punch goes in one step: of a huge page that a step has a part of only, the
+// kernel clears that part and keeps the page. No signal interrupts it.
+func (linux) punch(fd int, off, n int64) error {
+	return os.NewSyscallError("fallocate", unix.Fallocate(fd, unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, off, n))
 }
 
 // fallocate goes in steps, because a signal interrupts it, and what a step has
-// done before it is not done again.
-func (linux) fallocate(fd int, mode uint32, off, n int64) error {
+// done before it is not done again. A part of a huge page brings all of it.
+func (linux) fallocate(fd int, off, n int64) error {
 	const most = 64 << 20
 	for n > 0 {
 		step := min(n, most)
-		err := unix.Fallocate(fd, mode, off, step)
+		err := unix.Fallocate(fd, 0, off, step)
 		if errors.Is(err, unix.EINTR) {
 			continue
 		}
