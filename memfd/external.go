@@ -21,8 +21,8 @@ var (
 	ErrAddrs = errors.New("give one address for each page, or none at all")
 	// ErrNoAddress says that nobody knows where memory is for a device.
 	ErrNoAddress = errors.New("its addresses for devices are not known: give one for each page (ExternalOptions.Addrs)")
-	// ErrNoFile says that memory has no file: no other process can have it. It
-	// is for mirrors that would have to send one.
+	// ErrNoFile says that memory has no file, so that no other process can have
+	// it: no peer, though it is shared, and no secondary.
 	ErrNoFile = errors.New("the memory has no file, so it cannot be shared with another process: map it from a memfd (ExternalOptions.File)")
 	// ErrUnknown says that there is no such external memory, or no more.
 	ErrUnknown = errors.New("no such external memory")
@@ -49,8 +49,11 @@ type ExternalOptions struct {
 	Mem []byte
 
 	// File is what Mem is mapped from, as shared memory, and Offset where in
-	// it Mem begins, in bytes. Mirrors may send it to their peers; it may be
-	// closed here at once. nil: there is no file, or no one may have it.
+	// it Mem begins, in bytes. Mirrors may send it to their peers, and
+	// secondaries map it, shared or not, to read and write, at the same
+	// addresses: what lies where the kernel chose to put it may not be free
+	// there. It may be closed here at once. nil: there is no file, or no one
+	// may have it; mirrors and secondaries do without this memory.
 	File   *os.File
 	Offset int64
 

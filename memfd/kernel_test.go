@@ -124,6 +124,14 @@ func (s *saboteur) mapFile(at []byte, fd int, off int64) error {
 	return s.linux.mapFile(at, fd, off)
 }
 
+func (s *saboteur) mapOthers(at []byte, fd int, off int64) error {
+	if err := s.next("mapOthers"); err != nil {
+		_ = s.linux.unmap(at)
+		return err
+	}
+	return s.linux.mapOthers(at, fd, off)
+}
+
 func (s *saboteur) hide(at []byte) error {
 	if err := s.next("hide"); err != nil {
 		return err

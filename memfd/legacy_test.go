@@ -128,9 +128,6 @@ func TestLegacyModeLendsWhatThereIsAndNeverMore(t *testing.T) {
 	if _, err := a.Validate("v", AnyNode, func(Growth) error { return nil }); !errors.Is(err, ErrLegacy) {
 		t.Errorf("validating: %v", err)
 	}
-	if _, err := a.ServeProcesses(t.TempDir()+"/socket", PrimaryOptions{}); !errors.Is(err, ErrLegacy) {
-		t.Errorf("serving other processes: %v", err)
-	}
 	if err := w.check(); err != nil {
 		t.Error(err)
 	}

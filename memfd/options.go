@@ -53,8 +53,8 @@ type Options struct {
 	// that are free, in the order of its physical addresses, with a hole
 	// wherever that is broken: what is contiguous here is so for every device.
 	// Nothing is mapped later, nothing given back before Close, and nobody has
-	// a say in it, and no other process can attach. Space does not matter. It
-	// needs a Resolver, who needs CAP_SYS_ADMIN.
+	// a say in it. Space does not matter. It needs a Resolver, who needs
+	// CAP_SYS_ADMIN.
 	Legacy bool
 }
 

@@ -17,6 +17,10 @@ import (
 // same memory at the same addresses. All bookkeeping stays here: a secondary
 // asks, and one that crashes can hold no lock.
 //
+// External memory that has a file comes to the secondaries as the arena's own
+// does, and leaves by the same rules. Other external memory no other process can
+// have, shared or not.
+//
 // # What a secondary can cost
 //
 // Memory arrives at all secondaries before it is handed out. One that cannot
@@ -79,10 +83,6 @@ func (o PrimaryOptions) fill() PrimaryOptions {
 func (a *Arena) ServeProcesses(path string, o PrimaryOptions) (*Primary, error) {
 	if err := a.open(); err != nil {
 		return nil, err
-	}
-	if a.o.Legacy {
-		// Secondaries are told places, which are offsets elsewhere.
-		return nil, fmt.Errorf("other processes cannot attach in %w", ErrLegacy)
 	}
 	o = o.fill()
 	l, err := listen(path, o.Mode)

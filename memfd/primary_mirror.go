@@ -21,7 +21,17 @@ func (q *peer) Arrive(ctx context.Context, e []memtable.Extent) error {
 	if err := ctx.Err(); err != nil && q.why() == nil {
 		return err
 	}
-	// From here on ctx does not count: what was sent has to be answered.
+	e = q.sieve(e, q.lacks)
+	if err := q.arrive(e); err != nil {
+		return err
+	}
+	q.mark(e, true) // or so it seems: what it may have mapped counts
+	return nil
+}
+
+// arrive tells of extents that the secondary has to map, all of them or none.
+// It does not end early: what was sent has to be answered.
+func (q *peer) arrive(e []memtable.Extent) error {
 	until := time.Now().Add(q.p.o.Deadline)
 	parcels := q.p.a.parcels(e)
 	for i, p := range parcels {
@@ -48,15 +58,20 @@ func (q *peer) Arrive(ctx context.Context, e []memtable.Extent) error {
 // Leave implements memtable.Mirror. A secondary that is gone has let go.
 func (q *peer) Leave(_ context.Context, e []memtable.Extent) error {
 	until := time.Now().Add(q.p.o.Deadline)
+	e = q.sieve(e, q.has)
 	for _, p := range q.p.a.parcels(e) {
 		err := q.tell(until, sayLeave, p)
 		if errors.Is(err, errEnded) {
-			return q.absent()
+			if err = q.absent(); err == nil {
+				break
+			}
+			return err
 		}
 		if err != nil {
 			return &SecondaryError{q.name, q.pid, err}
 		}
 	}
+	q.mark(e, false)
 	return nil
 }
 
@@ -73,7 +88,7 @@ func (q *peer) tell(until time.Time, v verb, p parcel) error {
 	if v != sayArrive {
 		p.files = nil
 	}
-	if err := q.c.write(until, v, q.seq, func(e *encoder) { encodeRuns(e, p.runs) }, p.files...); err != nil {
+	if err := q.c.write(until, v, q.seq, func(e *encoder) { encodeRuns(e, p.spaces, p.runs) }, p.files...); err != nil {
 		q.fail(err)
 		return errEnded
 	}
@@ -118,57 +133,4 @@ func (q *peer) absent() error {
 	case <-late.C:
 		return &SecondaryError{q.name, q.pid, fmt.Errorf("%w: it still has the memory mapped: end its process", why)}
 	}
-}
-
-// parcel is what one message tells of.
-type parcel struct {
-	runs  []run
-	files []int
-}
-
-// parcels tells of extents, in as many messages as that takes. What has no file
-// cannot be mapped by anybody else, and is left out.
-func (a *Arena) parcels(e []memtable.Extent) (all []parcel) {
-	var p parcel
-	known := make(map[memtable.FileID]uint16)
-	n := 0
-	var last memtable.Extent
-	for _, x := range e {
-		s, first, ok := a.placeOf(x.VA)
-		if x.FD < 0 || !ok {
-			continue
-		}
-		if n > 0 && n < maxRunning && x.File == last.File && x.Tag == last.Tag &&
-			x.Offset == last.Offset+int64(last.Size) && x.Addr == last.Addr+memtable.IOVA(last.Size) {
-			p.runs[len(p.runs)-1].n++
-			n, last = n+1, x
-			continue
-		}
-		if len(p.runs) == maxRuns || n == maxRunning {
-			all = append(all, p)
-			p, n = parcel{}, 0
-			clear(known)
-		}
-		if _, ok := known[x.File]; !ok {
-			known[x.File] = uint16(len(p.files))
-			p.files = append(p.files, x.FD)
-		}
-		p.runs = append(p.runs, run{s, known[x.File], x.Tag == Shared, first, 1, x.Addr})
-		n, last = n+1, x
-	}
-	if n > 0 {
-		all = append(all, p)
-	}
-	return all
-}
-
-// placeOf tells which space an extent lies in, and which one it is there.
-func (a *Arena) placeOf(va memtable.VA) (s uint16, first uint32, ok bool) {
-	at := numberOf(va)
-	for i, c := range a.classes {
-		if off := at - c.first; off < uint64(len(c.mem)) {
-			return uint16(i), uint32(off / c.unit), true
-		}
-	}
-	return 0, 0, false
 }

@@ -21,6 +21,7 @@ type peer struct {
 	pid   int
 	uid   uint32
 	alive *os.File // is readable when the process has ended
+	eager bool     // it wants external memory that it did not ask for
 
 	ctx    context.Context // of what it asks for
 	cancel context.CancelFunc
@@ -32,6 +33,8 @@ type peer struct {
 	jobs   sync.WaitGroup
 
 	mu       sync.Mutex
+	chosen   map[string]bool     // external memory, by name, that it wants or does not
+	attached map[*class]struct{} // external memory that it has
 	heap     *Heap
 	zoned    uint64 // bytes in zones that it made
 	err      error
@@ -108,7 +111,7 @@ func (p *Primary) admit(c *conn) (q *peer, err error) {
 	if err != nil {
 		return nil, err
 	}
-	magic, name := m.body.u64(), m.body.text()
+	magic, name, eager := m.body.u64(), m.body.text(), m.body.flag()
 	if m.verb != sayHello || magic != wireMagic || m.body.end() != nil {
 		return nil, &wireError{"something else than a greeting"}
 	}
@@ -129,6 +132,7 @@ func (p *Primary) admit(c *conn) (q *peer, err error) {
 		return nil, &SecondaryError{name, int(cred.Pid), err}
 	}
 	q = &peer{p: p, c: c, name: name, pid: int(cred.Pid), uid: cred.Uid, alive: alive, seq: 1,
+		eager: eager, chosen: make(map[string]bool), attached: make(map[*class]struct{}),
 		acks: make(chan ack, 1), ended: make(chan struct{}), gone: make(chan struct{})}
 	q.f = newFollower(q)
 	q.f.all = true
@@ -140,7 +144,7 @@ func (p *Primary) admit(c *conn) (q *peer, err error) {
 func (p *Primary) plot() *plot {
 	all := plot{name: p.a.o.Name, deadline: p.o.Deadline}
 	for _, c := range p.a.classes {
-		all.spaces = append(all.spaces, space{c.first, uint64(len(c.mem)), c.unit, c.page, c.node})
+		all.spaces = append(all.spaces, spaceOf(c))
 	}
 	return &all
 }

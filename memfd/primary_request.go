@@ -53,7 +53,7 @@ func (q *peer) hear(m *message) error {
 		default:
 			return &wireError{"more answers than it was asked"}
 		}
-	case sayAlloc, sayFree, sayZone, sayFind:
+	case sayAlloc, sayFree, sayZone, sayFind, sayBring, sayTake:
 		w, err := decodeWish(m)
 		if err != nil {
 			return err
@@ -101,9 +101,14 @@ func (q *peer) grant(w *wish) (g grant, err error) {
 		if z == nil {
 			return g, fmt.Errorf("zone %q: %w", printable(w.name), ErrNoZone)
 		}
+		if err := q.reaches(z.VA); err != nil {
+			return g, fmt.Errorf("zone %q: %w", z.Name, err)
+		}
 		return grant{at: numberOf(z.VA), addr: uint64(z.Addr), size: z.Size, has: z.Size}, nil
 	case sayZone:
 		return q.makeZone(w)
+	case sayBring, sayTake:
+		return g, q.attach(w.name, w.verb == sayBring)
 	}
 	h, err := q.ownHeap()
 	if err != nil {

@@ -79,7 +79,8 @@ func (p *puppet) run() {
 		}
 	}
 	p.k = new(saboteur)
-	s, err := attach(ctx, p.k, os.Getenv(socketVar), AttachOptions{Name: os.Getenv(socketVar + "_NAME")})
+	s, err := attach(ctx, p.k, os.Getenv(socketVar), AttachOptions{Name: os.Getenv(socketVar + "_NAME"),
+		NoExternal: os.Getenv(socketVar+"_NOEXTERNAL") != ""})
 	if err != nil {
 		fmt.Printf("error %q\n", err)
 		return
@@ -130,6 +131,33 @@ func (p *puppet) do(ctx context.Context, words []string) (string, error) {
 		_, _ = fmt.Sscan(words[2], &token)
 		_, err := p.s.ask(ctx, wish{verb: sayFree, at: at, token: token})
 		return "", err
+	case "external":
+		return "", p.s.AttachExternal(ctx, words[1])
+	case "detach":
+		return "", p.s.DetachExternal(ctx, words[1])
+	case "write":
+		mem, err := p.at(words[1])
+		copy(mem, words[2])
+		return "", err
+	case "read":
+		mem, err := p.at(words[1])
+		return strings.TrimRight(string(mem), "\x00"), err
+	case "number":
+		mem, err := p.at(words[1])
+		if err != nil {
+			return "", err
+		}
+		return fmt.Sprint(binary.LittleEndian.Uint64(mem)), nil
+	case "vacant": // whether nothing is there
+		var addr, n uint64
+		_, _ = fmt.Sscanf(words[1], "%x+%x", &addr, &n)
+		mem, err := p.k.linux.reserve(addr, n)
+		if err == nil {
+			err = p.k.linux.unmap(mem)
+		}
+		return "", err
+	case "events":
+		return fmt.Sprint(p.events[Allocated], p.events[Leaving], p.events[Gone]), nil
 	case "fail": // the system call that is so many from now on
 		p.k.arm(unix.ENOMEM, n)
 		return "", nil
@@ -142,6 +170,17 @@ func (p *puppet) do(ctx context.Context, words []string) (string, error) {
 		return "", p.s.Close()
 	}
 	return "", errors.New("what?")
+}
+
+// at gives some bytes of what the primary has at an address.
+func (p *puppet) at(addr string) ([]byte, error) {
+	var at uint64
+	_, _ = fmt.Sscanf(addr, "%x", &at)
+	va, ok := p.s.place(at, 8)
+	if !ok {
+		return nil, errors.New("nothing is mapped there")
+	}
+	return va.Bytes(8), nil
 }
 
 // alloc borrows a block and puts its pattern in.

@@ -15,7 +15,8 @@ import (
 const (
 	maxMessage = 32 << 10 // bytes
 	maxFiles   = 64
-	maxRuns    = 1024
+	maxSpaces  = 64
+	maxRuns    = 896
 	maxRunning = 1 << 16 // extents in all runs of a message
 	maxText    = 1 << 10 // bytes of an error or an advice
 )

@@ -15,6 +15,9 @@ var (
 	ErrDetached = errors.New("the secondary is closed")
 	// ErrNoZone says that there is no zone of that name.
 	ErrNoZone = errors.New("there is no such zone")
+	// ErrNotAttached says that a secondary has no part of the external memory
+	// that something lies in.
+	ErrNotAttached = errors.New("the external memory is not attached here: use Secondary.AttachExternal")
 	// ErrHung says that a secondary did not answer within the deadline.
 	ErrHung = errors.New("it did not answer within the deadline")
 )
@@ -45,7 +48,8 @@ func (e *PeerError) Unwrap() error { return e.Err }
 
 // told are the errors that have a number between processes, from 2 on: 0 is
 // success, 1 any other error, and tellShortage a *ShortageError.
-var told = []error{ErrClosed, ErrBusy, ErrSize, ErrForeign, ErrFreed, ErrExists, ErrName, ErrNoZone, ErrHung}
+var told = []error{ErrClosed, ErrBusy, ErrSize, ErrForeign, ErrFreed, ErrExists, ErrName, ErrNoZone, ErrHung,
+	ErrOverlap, ErrNoFile, ErrUnknown, ErrNotAttached}
 
 const (
 	tellNothing  = 0

@@ -30,6 +30,7 @@ func (n *nation) greet(t testing.TB, c *conn) {
 	say(t, c, sayHello, 0, func(e *encoder) {
 		e.u64(wireMagic)
 		e.text("handmade")
+		e.flag(true)
 	})
 	if m := listenFor(t, c); m.verb != sayWindows {
 		t.Fatalf("it answers %+v", m)
@@ -133,8 +134,8 @@ func answers(t testing.TB, c *conn) {
 func TestASecondaryOfAnotherVersionIsToldSo(t *testing.T) {
 	n := served(t, small(), PrimaryOptions{Secondaries: 1})
 	for first, want := range map[string]string{
-		"\x09\x00\x01\x00\x00\x00\x00\x00": "version 9, where this one speaks version 1",
-		"\x01\x00\x01\x00\x00\x00\x00\x00": "something else than a greeting",
+		"\x09\x00\x01\x00\x00\x00\x00\x00": "version 9, where this one speaks version 2",
+		"\x02\x00\x01\x00\x00\x00\x00\x00": "something else than a greeting",
 		"?":                                "without a header",
 	} {
 		c := n.dialled(t)
@@ -220,7 +221,7 @@ func FuzzWhatAPrimarySays(f *testing.F) {
 	e := encoder{}
 	p.encode(&e)
 	r := encoder{}
-	encodeRuns(&r, []run{{0, 0, true, 3, 2, 0x1000}, {0, 0, false, 7, 1, 0x100000}})
+	encodeRuns(&r, nil, []run{{0, 0, true, 3, 2, 0x1000, 3 << 14}, {0, 0, false, 7, 1, 0x100000, 7 << 14}})
 	f.Add(e.b, uint16(sayArrive), r.b, uint16(sayLeave), r.b)
 	f.Add(e.b, uint16(sayArrive), r.b, uint16(sayAttached), []byte{})
 	f.Add(e.b, uint16(sayRefused), []byte{1, 0, 0, 0}, uint16(sayResult), r.b)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,6 +16,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/vhostd/vhostd/memtable"
 )
 
 // testBase is where nothing else is in any process.
@@ -32,8 +35,14 @@ type nation struct {
 // they cannot.
 func served(t *testing.T, o Options, po PrimaryOptions) *nation {
 	t.Helper()
+	return servedOn(t, linux{}, o, po)
+}
+
+// servedOn does it on a kernel.
+func servedOn(t *testing.T, k kernel, o Options, po PrimaryOptions) *nation {
+	t.Helper()
 	o.Base = testBase
-	a := opened(t, linux{}, o)
+	a := opened(t, k, o)
 	if po.Deadline == 0 {
 		po.Deadline = soon // the machine may be slow: only who is stopped is late
 	}
@@ -188,10 +197,24 @@ func (n *nation) alone() {
 }
 
 // walked writes what the arena has as a secondary does.
-func (n *nation) walked() string {
+func (n *nation) walked() string { return written(n.a.Walk()) }
+
+func written(walk iter.Seq[memtable.Extent]) string {
 	var all []string
-	for e := range n.a.Walk() {
+	for e := range walk {
 		all = append(all, fmt.Sprintf("%v+%x@%x", e.VA, e.Size, e.Offset))
 	}
 	return strings.Join(all, " ")
+}
+
+// agree sees that a process has what the primary has handed out.
+func (n *nation) agree(c *pupil) {
+	n.t.Helper()
+	want := written(runsOf(func() (e []memtable.Extent) {
+		n.a.locked(func() { _, e = n.a.pick(func(s *slot) bool { return s.state == live }) })
+		return e
+	}))
+	if got := c.does("extents"); got != want {
+		n.t.Errorf("it has %s, want %s", got, want)
+	}
 }

@@ -1,6 +1,7 @@
 package memfd
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"strings"
@@ -58,6 +59,45 @@ func TestZonesAreFoundByNameAndOutliveWhoMadeThem(t *testing.T) {
 	if err := errors.Join(z.Free(), theirs.Free()); err != nil {
 		t.Error(err)
 	}
+}
+
+// In legacy mode addresses do not follow one another as the file does.
+func TestASecondarySeesTheMemoryOfLegacyModeInItsOrder(t *testing.T) {
+	n := servedOn(t, pretend(), legacyOptions(), PrimaryOptions{})
+	c := n.attached("c")
+	h, err := n.a.Heap("h", HeapOptions{Node: AnyNode})
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Most of the first three pages, and of two others.
+	var all []patterned
+	for i, size := range []uint64{2*legacyPage + 8192, legacyPage + 8192} {
+		b, err := h.Alloc(t.Context(), size, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, patterned{b, uint64(i+1) << 40})
+		all[i].fill()
+		n.agree(c)
+		for at := uint64(0); at < size; at += legacyPage / 2 {
+			mem := b.VA.Bytes(size)[at:]
+			if got, want := c.does("number %x", numberOf(b.VA)+at), binary.LittleEndian.Uint64(mem); got != fmt.Sprint(want) {
+				t.Errorf("at %d of block %d it reads %s, want %d", at, i, got, want)
+			}
+		}
+	}
+	c.does("alloc 100")
+	c.does("check")
+	for _, b := range all {
+		if err := errors.Join(b.check(), h.Free(b.Buf)); err != nil {
+			t.Error(err)
+		}
+	}
+	if err := h.Close(); err != nil {
+		t.Error(err)
+	}
+	c.does("close")
+	n.alone()
 }
 
 func TestWhatASecondaryBorrowedComesBackWhenItDiesAndNobodyElseFreesIt(t *testing.T) {

@@ -9,7 +9,7 @@ import (
 // Version and verb come first and will always: whoever finds another version
 // can say so.
 const (
-	wireVersion = 1
+	wireVersion = 2
 	wireHead    = 8
 	wireMagic   = 0x6d656d6664 // "memfd"
 )
@@ -18,10 +18,10 @@ const (
 type verb uint16
 
 const (
-	sayHello    verb = iota + 1 // secondary: magic, name
+	sayHello    verb = iota + 1 // secondary: magic, name, whether it wants all external memory
 	sayWindows                  // primary: what address space to reserve; is acknowledged
-	sayArrive                   // primary: runs of extents, with their files; is acknowledged
-	sayLeave                    // primary: runs of extents; is acknowledged
+	sayArrive                   // primary: runs of extents, their spaces and files; is acknowledged
+	sayLeave                    // primary: runs of extents, and their spaces; is acknowledged
 	sayAttached                 // primary: all there was has arrived
 	sayRefused                  // primary: failure, and the end
 	sayAck                      // secondary: failure, or none
@@ -29,6 +29,8 @@ const (
 	sayFree                     // secondary: address, token; is answered
 	sayZone                     // secondary: name, options; is answered
 	sayFind                     // secondary: name; is answered
+	sayBring                    // secondary: name of external memory that it wants; is answered
+	sayTake                     // secondary: name of external memory that it does not; is answered
 	sayResult                   // primary: failure, or what was lent
 	sayDetach                   // secondary: it holds nothing any more
 )

@@ -41,7 +41,8 @@ type Secondary struct {
 	reader  sync.WaitGroup
 
 	mu       sync.Mutex
-	spaces   []*mirrored
+	spaces   []*mirrored // those of the plot
+	outside  []*mirrored // external memory, by address
 	files    map[memtable.FileID]*lentFile
 	watchers []*watcher
 	waiting  uint32 // what is asked for; 0: nothing
@@ -53,6 +54,12 @@ type Secondary struct {
 type AttachOptions struct {
 	Name   string           // for people; "": the name of the program
 	Domain *memtable.Domain // workers that use the memory: they are waited for before some is unmapped; nil: none
+
+	// NoExternal leaves the external memory of the primary out, except what
+	// Secondary.AttachExternal asks for. Otherwise all that has a file is
+	// mapped as it comes, and where its addresses are taken here the primary
+	// cannot add it, and does not let this process attach.
+	NoExternal bool
 }
 
 // Attach connects to the primary that serves at path, and maps all memory it
@@ -108,6 +115,7 @@ func (s *Secondary) begin() error {
 	_ = s.c.write(time.Time{}, sayHello, 0, func(e *encoder) {
 		e.u64(wireMagic)
 		e.text(s.o.Name)
+		e.flag(!s.o.NoExternal)
 	})
 	m, err := s.next()
 	if err != nil {
@@ -181,7 +189,7 @@ func (s *Secondary) hear(m *message) error {
 	defer m.dismiss()
 	switch m.verb {
 	case sayArrive, sayLeave:
-		runs, err := decodeRuns(m.body, &s.plot, m.count())
+		more, runs, err := decodeRuns(m.body, &s.plot, m.count())
 		if err != nil {
 			return err
 		}
@@ -191,9 +199,9 @@ func (s *Secondary) hear(m *message) error {
 			return nil // the primary will read that instead of an answer
 		}
 		if m.verb == sayArrive {
-			err = s.arrive(runs, m)
+			err = s.arrive(more, runs, m)
 		} else {
-			err = s.leave(runs)
+			err = s.leave(s.stretches(more, runs))
 		}
 		if broken, ok := errors.AsType[*brokenError](err); ok {
 			return broken

@@ -49,16 +49,22 @@ func (s *Secondary) Free(ctx context.Context, b memtable.Buf) error {
 	return err
 }
 
-// Zone makes a zone in the primary, which stays when the secondary goes.
+// Zone makes a zone in the primary, which stays when the secondary goes. It comes
+// from the arena: with a heap in o the error wraps ErrForeign.
 func (s *Secondary) Zone(ctx context.Context, name string, o ZoneOptions) (ZoneView, error) {
-	if err := named(name); err != nil {
+	err := named(name)
+	if err == nil && o.Heap != nil {
+		err = fmt.Errorf("its heap is one of this process: %w", ErrForeign)
+	}
+	if err != nil {
 		return ZoneView{}, fmt.Errorf("zone %q: %w", name, err)
 	}
 	return s.viewed(name)(s.ask(ctx, wish{verb: sayZone, name: name, zone: o}))
 }
 
-// FindZone gives the zone of a name. The error wraps ErrNoZone if there is none.
-// It is good for as long as the primary does not free it.
+// FindZone gives the zone of a name. The error wraps ErrNoZone if there is none,
+// and if it lies in external memory ErrNoFile, where no other process can have
+// that, or ErrNotAttached, where this one has not. It is good for as long as the primary does not free it.
 func (s *Secondary) FindZone(ctx context.Context, name string) (ZoneView, error) {
 	if err := named(name); err != nil {
 		return ZoneView{}, fmt.Errorf("zone %q: %w", name, err)

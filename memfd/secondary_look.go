@@ -1,8 +1,8 @@
 package memfd
 
 import (
+	"cmp"
 	"iter"
-	"maps"
 	"slices"
 
 	"github.com/vhostd/vhostd/memtable"
@@ -13,10 +13,13 @@ import (
 func (s *Secondary) Extents() (all []memtable.Extent) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, m := range s.spaces {
-		for _, i := range slices.Sorted(maps.Keys(m.have)) {
-			all = append(all, m.have[i].e)
+	for _, m := range slices.Concat(s.spaces, s.outside) {
+		var of []memtable.Extent
+		for _, v := range m.have {
+			of = append(of, v.e)
 		}
+		slices.SortFunc(of, func(x, y memtable.Extent) int { return cmp.Compare(x.Offset, y.Offset) })
+		all = append(all, of...)
 	}
 	return all
 }
@@ -43,7 +46,15 @@ func (s *Secondary) find(at uint64) (*mirrored, *view) {
 			return m, m.have[uint32(off/m.unit)]
 		}
 	}
-	return nil, nil
+	i, exact := s.external(at)
+	if !exact {
+		i-- // the one that begins below
+	}
+	if i < 0 || at-s.outside[i].first >= s.outside[i].size {
+		return nil, nil
+	}
+	m := s.outside[i]
+	return m, m.have[uint32((at-m.first)/m.unit)]
 }
 
 // place makes a pointer of an address that the primary gave, if all n bytes
@@ -71,8 +82,8 @@ func (s *Secondary) place(at, n uint64) (va memtable.VA, ok bool) {
 func (s *Secondary) ByIOVA(r *memtable.Reader) *memtable.Table[memtable.IOVA] { return s.table.Load(r) }
 
 // list makes look-ups find runs. work is held.
-func (s *Secondary) list(runs []run) error {
-	views := s.views(runs, func(v *view) bool { return !v.listed })
+func (s *Secondary) list(runs []stretch) error {
+	views := s.views(runs, func(v *view) bool { return !v.listed && v.e.Addr != memtable.NoIOVA })
 	next, err := s.table.Current().With(regionsOf(views), nil)
 	if err == nil {
 		s.swap(next, views, true)
@@ -81,7 +92,7 @@ func (s *Secondary) list(runs []run) error {
 }
 
 // unlist makes look-ups find runs no more. work is held.
-func (s *Secondary) unlist(runs []run) error {
+func (s *Secondary) unlist(runs []stretch) error {
 	views := s.views(runs, func(v *view) bool { return v.listed })
 	next, err := s.table.Current().With(nil, regionsOf(views))
 	if err == nil {
@@ -107,12 +118,12 @@ func regionsOf(views []*view) []memtable.Region[memtable.IOVA] {
 }
 
 // views gives what is mapped of runs, and does.
-func (s *Secondary) views(runs []run, do func(*view) bool) (all []*view) {
+func (s *Secondary) views(runs []stretch, do func(*view) bool) (all []*view) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, r := range runs {
 		for i := range r.n {
-			if v := s.spaces[r.space].have[r.first+i]; v != nil && do(v) {
+			if v := r.m.have[r.first+i]; v != nil && do(v) {
 				all = append(all, v)
 			}
 		}
@@ -136,10 +147,10 @@ func (s *Secondary) Watch(f func(Event)) (remove func()) {
 }
 
 // extents tells of what is mapped of runs, each of which is of one page size.
-func (s *Secondary) extents(runs []run) (all []Event) {
+func (s *Secondary) extents(runs []stretch) (all []Event) {
 	for _, r := range runs {
 		var e []memtable.Extent
-		for _, v := range s.views([]run{r}, func(*view) bool { return true }) {
+		for _, v := range s.views([]stretch{r}, func(*view) bool { return true }) {
 			e = append(e, v.e)
 		}
 		if len(e) > 0 {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -11,13 +12,21 @@ import (
 )
 
 // mirrored is a reservation of the primary, made here. It stays for as long as
-// the secondary, whatever fails: nothing else may come to lie there.
+// the secondary, whatever fails: nothing else may come to lie there. That for
+// external memory stays for as long as some of it is mapped.
 type mirrored struct {
 	space
 	mem  []byte
+	ext  bool // it is external memory
 	base memtable.VA
 	lost bool             // part of it may not be ours any more: it is never touched again
 	have map[uint32]*view // by extent; guarded by Secondary.mu
+}
+
+func newMirrored(sp space, mem []byte) *mirrored {
+	w := memtable.Wrap(mem, memtable.FileID{}, 0, nil)
+	defer w.Close() // of wrapped memory: nothing is unmapped, and holes must not be taken for memory
+	return &mirrored{space: sp, mem: mem, base: w.VA(), have: make(map[uint32]*view)}
 }
 
 func (m *mirrored) part(first, n uint32) []byte {
@@ -58,9 +67,7 @@ func (s *Secondary) reserve() error {
 			}
 			return errors.Join(short, s.unmapAll())
 		}
-		w := memtable.Wrap(mem, memtable.FileID{}, 0, nil)
-		m := &mirrored{space: sp, mem: mem, base: w.VA(), have: make(map[uint32]*view)}
-		_ = w.Close() // of wrapped memory: nothing is unmapped, and holes must not be taken for memory
+		m := newMirrored(sp, mem)
 		s.mu.Lock()
 		s.spaces = append(s.spaces, m)
 		s.mu.Unlock()
@@ -69,27 +76,32 @@ func (s *Secondary) reserve() error {
 }
 
 // arrive maps runs, or none of them. work is held.
-func (s *Secondary) arrive(runs []run, m *message) (err error) {
+func (s *Secondary) arrive(more []space, runs []run, m *message) (err error) {
 	files, err := s.adopt(m)
 	if err != nil {
 		return err
 	}
 	defer s.forsake()
-	for i, r := range runs {
+	defer s.vacate()
+	if err := s.settle(more); err != nil {
+		return err
+	}
+	all := s.stretches(more, runs)
+	for i, r := range all {
 		if err := s.enter(r, files[r.file]); err != nil {
-			for _, done := range runs[:i] {
-				err = errors.Join(err, s.hide(done.space, done.first, done.n))
+			for _, done := range all[:i] {
+				err = errors.Join(err, s.hide(done))
 			}
 			return err
 		}
 	}
-	if err := s.list(runs); err != nil {
-		for _, r := range runs {
-			err = errors.Join(err, s.hide(r.space, r.first, r.n))
+	if err := s.list(all); err != nil {
+		for _, r := range all {
+			err = errors.Join(err, s.hide(r))
 		}
 		return err
 	}
-	s.tell(Allocated, s.extents(runs))
+	s.tell(Allocated, s.extents(all))
 	return nil
 }
 
@@ -129,8 +141,8 @@ func (s *Secondary) forsake() {
 }
 
 // enter maps one run.
-func (s *Secondary) enter(r run, id memtable.FileID) error {
-	m := s.spaces[r.space]
+func (s *Secondary) enter(r stretch, id memtable.FileID) error {
+	m := r.m
 	s.mu.Lock()
 	f := s.files[id]
 	for i := range r.n {
@@ -140,8 +152,12 @@ func (s *Secondary) enter(r run, id memtable.FileID) error {
 		}
 	}
 	s.mu.Unlock()
-	mem, off := m.part(r.first, r.n), int64(uint64(r.first)*m.unit)
-	err := s.k.mapFile(mem, f.fd, off)
+	mem := m.part(r.first, r.n)
+	lay := s.k.mapFile
+	if m.ext {
+		lay = s.k.mapOthers
+	}
+	err := lay(mem, f.fd, int64(r.off))
 	if err == nil {
 		err = s.k.undump(mem)
 	}
@@ -164,10 +180,10 @@ func (s *Secondary) enter(r run, id memtable.FileID) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for i := range r.n {
-		at := uint64(r.first+i) * m.unit
-		e := memtable.Extent{VA: m.base.Add(at), Addr: r.addr + memtable.IOVA(uint64(i)*m.unit), Size: m.unit,
-			File: id, FD: f.fd, Offset: int64(at), Page: m.page, Node: m.node, Tag: tag}
-		m.have[r.first+i] = &view{e: e, mem: memtable.Wrap(mem[uint64(i)*m.unit:][:m.unit], id, int64(at), s)}
+		at := uint64(i) * m.unit
+		e := memtable.Extent{VA: m.base.Add(uint64(r.first)*m.unit + at), Addr: r.addr + memtable.IOVA(at), Size: m.unit,
+			File: id, FD: f.fd, Offset: int64(r.off + at), Page: m.page, Node: m.node, Tag: tag}
+		m.have[r.first+i] = &view{e: e, mem: memtable.Wrap(mem[at:][:m.unit], id, e.Offset, s)}
 	}
 	f.n += int(r.n)
 	return nil
@@ -175,7 +191,7 @@ func (s *Secondary) enter(r run, id memtable.FileID) error {
 
 // leave unmaps what there is of runs. After an error it can be tried again, and
 // until then it is mapped and out of the look-ups. work is held.
-func (s *Secondary) leave(runs []run) error {
+func (s *Secondary) leave(runs []stretch) error {
 	e := s.extents(runs)
 	s.tell(Leaving, e)
 	if err := s.unlist(runs); err != nil {
@@ -190,29 +206,30 @@ func (s *Secondary) leave(runs []run) error {
 		}
 	}
 	for _, r := range runs {
-		if err := s.hide(r.space, r.first, r.n); err != nil {
+		if err := s.hide(r); err != nil {
 			return err
 		}
 	}
+	s.vacate()
 	s.forsake()
 	s.tell(Gone, e)
 	return nil
 }
 
 // hide puts the reservation back over extents, those of them that are mapped.
-func (s *Secondary) hide(space uint16, first, n uint32) error {
-	m := s.spaces[space]
-	if err := s.k.hide(m.part(first, n)); err != nil {
+func (s *Secondary) hide(r stretch) error {
+	m := r.m
+	if err := s.k.hide(m.part(r.first, r.n)); err != nil {
 		m.lost = true
 		return &brokenError{err}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for i := range n {
-		if v := m.have[first+i]; v != nil {
+	for i := range r.n {
+		if v := m.have[r.first+i]; v != nil {
 			s.files[v.e.File].n--
 			_ = v.mem.Close() // of wrapped memory: nothing is unmapped
-			delete(m.have, first+i)
+			delete(m.have, r.first+i)
 		}
 	}
 	return nil
@@ -221,8 +238,8 @@ func (s *Secondary) hide(space uint16, first, n uint32) error {
 // unmapAll gives all address space back, and everything in it, but what is lost.
 func (s *Secondary) unmapAll() (err error) {
 	s.mu.Lock()
-	spaces := s.spaces
-	s.spaces = nil
+	spaces := slices.Concat(s.spaces, s.outside)
+	s.spaces, s.outside = nil, nil
 	for _, m := range spaces {
 		for _, v := range m.have {
 			s.files[v.e.File].n--

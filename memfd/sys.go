@@ -24,6 +24,7 @@ type kernel interface {
 	reserve(at, n uint64) ([]byte, error)               // address space without memory: at 0 anywhere, else there or EEXIST
 	unmap(mem []byte) error                             // the end of a reservation, or of a part of it
 	mapFile(at []byte, fd int, off int64) error         // over a part of a reservation
+	mapOthers(at []byte, fd int, off int64) error       // the same of a file that is not ours, whose pages may not be there
 	hide(at []byte) error                               // puts the reservation back over what was mapped there
 	undump(at []byte) error                             // keeps it out of core dumps
 	nodes(mem []byte, page uint64, nodes []int32) error // the NUMA node of each page; negative: of none

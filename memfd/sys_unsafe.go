@@ -37,8 +37,15 @@ func (linux) unmap(mem []byte) error {
 // outlive the hole that is punched for them. It populates, which cannot fail
 // for the same reason, so that no first touch costs a fault.
 func (linux) mapFile(at []byte, fd int, off int64) error {
+	return mapShared(at, fd, off, unix.MAP_POPULATE)
+}
+
+// mapOthers does not populate: that would take memory for what nobody touches.
+func (linux) mapOthers(at []byte, fd int, off int64) error { return mapShared(at, fd, off, 0) }
+
+func mapShared(at []byte, fd int, off int64, how int) error {
 	_, err := unix.MmapPtr(fd, off, unsafe.Pointer(unsafe.SliceData(at)), uintptr(len(at)),
-		unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_FIXED|unix.MAP_NORESERVE|unix.MAP_POPULATE)
+		unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_FIXED|unix.MAP_NORESERVE|how)
 	return os.NewSyscallError("mmap", err)
 }
 
