@@ -21,6 +21,7 @@ type cli struct {
 	Serve   serveCommand   `cmd:"" help:"Run the switch."`
 	Show    showCommand    `cmd:"" help:"Look at a running one."`
 	Mem     memCommand     `cmd:"" help:"Look at the memory of a program that has an arena."`
+	Probe   probeCommand   `cmd:"" help:"Ask any vhost-user back-end what it can do, and what about it is unusual."`
 	Version versionCommand `cmd:"" help:"Say which vhostd this is."`
 }
 
