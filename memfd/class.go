@@ -51,8 +51,8 @@ type class struct {
 	own   usage // of this class alone; what is free does not count
 }
 
-// mostExtents is how many extents a class may have. What is known of so many takes
-// a gigabyte: more would end the program, where an error is what it can live with.
+// mostExtents is how many extents a class may have: what is known of so many takes
+// a gigabyte. It is 64 GiB of pages of 4 KiB, where each is an extent.
 const mostExtents = 1 << 24
 
 // newClass reserves the address space of a class: from base on, if that is not 0.
@@ -61,11 +61,7 @@ func newClass(k kernel, o *Options, base, page uint64, node int, huge bool) (*cl
 	if !huge {
 		c.unit = o.Extent
 	}
-	n := (o.Space-1)/c.unit + 1
-	if o.Space > most || n > mostExtents {
-		return nil, &ShortageError{What: "room for extents of " + bytesText(c.unit), Node: node, Want: o.Space,
-			Have: min(most, mostExtents*c.unit), Advice: "set Options.Space to less, or Options.Pages to larger ones only"}
-	}
+	n := min((o.Space-1)/c.unit+1, mostExtents)
 	var err error
 	if base != 0 {
 		c.mem, err = reserveAt(k, base, n*c.unit, c.unit)

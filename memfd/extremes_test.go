@@ -95,3 +95,18 @@ func TestMemoryOfManyNodesIsKeptApart(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestSpaceForVeryManyExtentsIsCut: what is known of them would take more memory
+// than there is, for pages that nobody uses so many of.
+func TestSpaceForVeryManyExtentsIsCut(t *testing.T) {
+	if testing.Short() {
+		t.Skip("what is known of so many extents takes a gigabyte")
+	}
+	o := small()
+	o.Space, o.Extent = 1<<40, 4096
+	a := opened(t, paper{}, o)
+	if n := len(a.classes[0].slots); n != mostExtents {
+		t.Errorf("there are %d extents", n)
+	}
+	giveBack(t, a, take(t, a, growth{owner: "b", size: 1 << 20, node: AnyNode}))
+}

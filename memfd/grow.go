@@ -162,7 +162,7 @@ func (a *Arena) claim(c *class, g growth) (p part, would Growth, err error) {
 	if !ok {
 		_, longest := c.search(len(c.slots)+1, c.grows)
 		short := &ShortageError{What: "address space in one piece", Node: c.node, Want: g.size,
-			Have: uint64(longest) * c.unit, Advice: "set Options.Space to more"}
+			Have: uint64(longest) * c.unit, Advice: "set Options.Space to more, or use larger pages"}
 		if a.o.Legacy {
 			short.What, short.Err = "memory in one piece", ErrLegacy
 			short.Advice = "map more: set Options.Minimum to more, or reserve more huge pages"

@@ -50,6 +50,8 @@ type Settings struct {
 	Linger  time.Duration `json:"linger_ns"` // negative: free memory is never given back
 	IOVA    string        `json:"iova"`      // "va" or "pa"
 	Reason  string        `json:"iova_reason,omitempty"`
+	Bits    int           `json:"address_bits,omitzero"` // of devices; 0: they reach all
+	Wish    bool          `json:"node_wish"`             // memory may lie on other nodes than its own
 	NoHuge  bool          `json:"no_huge"`
 	Legacy  bool          `json:"legacy"` // all was mapped at the start, and nothing comes or goes
 }

@@ -57,7 +57,8 @@ func (a *Arena) Layout() Layout {
 
 func (a *Arena) settings() Settings {
 	s := Settings{Pages: []PageSetting{}, Space: a.o.Space, Base: Address(a.o.Base), Reserve: a.o.Reserve,
-		Linger: a.o.Linger, IOVA: "va", Reason: a.o.IOVAReason, NoHuge: a.o.NoHuge, Legacy: a.o.Legacy}
+		Linger: a.o.Linger, IOVA: "va", Reason: a.o.IOVAReason, Bits: a.o.AddrBits, Wish: a.o.Policy == NodeWish,
+		NoHuge: a.o.NoHuge, Legacy: a.o.Legacy}
 	if a.o.IOVA == IOVAAsPA {
 		s.IOVA = "pa"
 	}

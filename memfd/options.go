@@ -31,7 +31,7 @@ const (
 // where there are any, system pages where not, on whatever node.
 type Options struct {
 	Name       string            // of the files, for people who read /proc/*/maps; "": "memfd"
-	Space      uint64            // address space reserved for each page size and node, in bytes; 0: 1 GiB
+	Space      uint64            // address space reserved for each page size and node, in bytes, but 2^24 extents at most; 0: 1 GiB
 	Base       uint64            // where reservations begin, one after another in the order of Pages and Nodes; 0: wherever the kernel puts them
 	Pages      []uint64          // page sizes in bytes, in order of preference; nil: all huge pages there are, largest first, then the system's
 	Nodes      []int             // NUMA nodes; nil: AnyNode
@@ -110,6 +110,8 @@ func (o Options) check(system uint64, huge []uint64) error {
 		return fmt.Errorf("memfd: NoHuge with pages of %v bytes: leave one of both out", o.Pages)
 	case o.IOVA == IOVAAsPA && o.Resolver == nil:
 		return fmt.Errorf("memfd: physical addresses need a Resolver")
+	case o.Space > most:
+		return fmt.Errorf("memfd: no machine has %s of address space: set Space to less", bytesText(o.Space))
 	case o.AddrBits < 0 || o.AddrBits > 64:
 		return fmt.Errorf("memfd: devices of %d address bits: use 1 to 64, or 0 for all", o.AddrBits)
 	case o.Extent < system || o.Extent&(o.Extent-1) != 0:

@@ -17,7 +17,9 @@ type Flags struct {
 	Limit   NodeSizes `name:"mem-limit" placeholder:"SIZE|NODE:SIZE,…" help:"What memory may grow to; that much is allowed."`
 	Pages   Pages     `name:"page-sizes" placeholder:"SIZE[:LIMIT],…" help:"Page sizes in order of preference, and how much may be of each. Default: huge pages, largest first, then the system's."`
 	NUMA    Nodes     `name:"numa" placeholder:"NODE,…" help:"NUMA nodes to take memory from. Default: wherever the kernel puts it."`
+	Policy  Policy    `name:"numa-policy" placeholder:"must|wish" help:"Whether memory must lie on its NUMA node, or may lie on another where that has none left. Default: must."`
 	IOVA    IOVA      `name:"iova-mode" placeholder:"auto|va|pa" help:"Which addresses devices are told: those of this process, physical ones, or whichever the machine allows. Default: those of this process."`
+	Bits    int       `name:"address-bits" placeholder:"BITS" help:"Address bits of devices: memory that they cannot reach is refused. Default: they reach all."`
 	NoHuge  bool      `name:"no-huge" help:"The system's pages only."`
 	Legacy  bool      `name:"legacy-mem" help:"Map everything at the start, what --mem-min says or all free huge pages, in the order of its physical addresses; nothing grows or shrinks."`
 	Base    Address   `name:"base-virtaddr" placeholder:"0x…" help:"Where memory begins in the address space. Default: wherever the kernel puts it."`
@@ -31,7 +33,9 @@ func (f *Flags) Register(fs *flag.FlagSet) {
 	fs.TextVar(&f.Limit, "mem-limit", f.Limit, "what memory may grow to, inclusive: `SIZE or NODE:SIZE,…`")
 	fs.TextVar(&f.Pages, "page-sizes", f.Pages, "page sizes in order of preference: `SIZE[:LIMIT],…`")
 	fs.TextVar(&f.NUMA, "numa", f.NUMA, "NUMA nodes to take memory from: `NODE,…`")
+	fs.TextVar(&f.Policy, "numa-policy", f.Policy, "whether memory must lie on its NUMA node: `must or wish`")
 	fs.TextVar(&f.IOVA, "iova-mode", f.IOVA, "which addresses devices are told: `auto, va or pa`")
+	fs.IntVar(&f.Bits, "address-bits", f.Bits, "address bits of devices, `1 to 64`: memory that they cannot reach is refused")
 	fs.BoolVar(&f.NoHuge, "no-huge", f.NoHuge, "the system's pages only")
 	fs.BoolVar(&f.Legacy, "legacy-mem", f.Legacy, "map everything at the start, in the order of its physical addresses")
 	fs.TextVar(&f.Base, "base-virtaddr", f.Base, "where memory begins in the address space: `0x…`")
@@ -52,7 +56,7 @@ func (e *ConflictError) Error() string {
 // Options gives what the switches say. Errors are *ConflictError, all that there
 // are, joined; or say why physical addresses cannot be had.
 func (f *Flags) Options() (memfd.Options, error) {
-	o := memfd.Options{NoHuge: f.NoHuge, Base: uint64(f.Base), Space: uint64(f.Space), Legacy: f.Legacy}
+	o := memfd.Options{NoHuge: f.NoHuge, Base: uint64(f.Base), Space: uint64(f.Space), AddrBits: f.Bits, Legacy: f.Legacy}
 	err := errors.Join(f.pages(&o), f.nodes(&o), f.amounts(&o), f.legacy())
 	if err == nil {
 		err = f.addresses(&o)
@@ -82,8 +86,22 @@ func (f *Flags) pages(o *memfd.Options) error {
 	return nil
 }
 
-// nodes fills in the nodes: those of --numa, or those that have a size.
+// nodes fills in the nodes, and what it means that memory is of one.
 func (f *Flags) nodes(o *memfd.Options) error {
+	if err := f.nodesOf(o); err != nil {
+		return err
+	}
+	if f.Policy != "" && o.Nodes == nil {
+		return &ConflictError{"--numa-policy", "--numa", "without nodes there is none that memory must lie on: name some"}
+	}
+	if f.Policy == wish {
+		o.Policy = memfd.NodeWish
+	}
+	return nil
+}
+
+// nodesOf takes the nodes of --numa, or those that have a size.
+func (f *Flags) nodesOf(o *memfd.Options) error {
 	o.Nodes = f.NUMA
 	if o.Nodes != nil {
 		return nil

@@ -39,15 +39,18 @@ func parse(t *testing.T, args ...string) (*Flags, error) {
 func TestSwitchesBecomeOptions(t *testing.T) {
 	const any = memfd.AnyNode
 	for line, want := range map[string]memfd.Options{
-		"":                                {},
-		"--mem-min=64M":                   {Minimum: map[int]uint64{any: 64 << 20}},
-		"--mem-min=0":                     {Minimum: map[int]uint64{any: 0}},
-		"--mem-min=0:64M,1:0 --numa=0,1":  {Minimum: map[int]uint64{0: 64 << 20, 1: 0}, Nodes: []int{0, 1}},
-		"--mem-limit=1:2G --mem-min=0:1K": {Minimum: map[int]uint64{0: 1024}, Limit: map[int]uint64{1: 2 << 30}, Nodes: []int{0, 1}, Space: 2 << 30},
-		"--mem-min=64M --numa=3":          {Minimum: map[int]uint64{3: 64 << 20}, Nodes: []int{3}},
-		"--mem-min=64M --mem-limit=64M":   {Minimum: map[int]uint64{any: 64 << 20}, Limit: map[int]uint64{any: 64 << 20}},
-		"--mem-limit=16777215T":           {Limit: map[int]uint64{any: 16777215 << 40}, Space: 1 << 40},
-		"--page-sizes=2M,4K":              {Pages: []uint64{2 << 20, 4096}},
+		"":                                  {},
+		"--mem-min=64M":                     {Minimum: map[int]uint64{any: 64 << 20}},
+		"--mem-min=0":                       {Minimum: map[int]uint64{any: 0}},
+		"--mem-min=0:64M,1:0 --numa=0,1":    {Minimum: map[int]uint64{0: 64 << 20, 1: 0}, Nodes: []int{0, 1}},
+		"--mem-limit=1:2G --mem-min=0:1K":   {Minimum: map[int]uint64{0: 1024}, Limit: map[int]uint64{1: 2 << 30}, Nodes: []int{0, 1}, Space: 2 << 30},
+		"--mem-min=64M --numa=3":            {Minimum: map[int]uint64{3: 64 << 20}, Nodes: []int{3}},
+		"--mem-min=64M --mem-limit=64M":     {Minimum: map[int]uint64{any: 64 << 20}, Limit: map[int]uint64{any: 64 << 20}},
+		"--mem-limit=16777215T":             {Limit: map[int]uint64{any: 16777215 << 40}, Space: 1 << 40},
+		"--numa=0,1 --numa-policy=wish":     {Nodes: []int{0, 1}, Policy: memfd.NodeWish},
+		"--mem-min=0:1K --numa-policy=must": {Minimum: map[int]uint64{0: 1024}, Nodes: []int{0}, Policy: memfd.NodeMust},
+		"--address-bits=39":                 {AddrBits: 39},
+		"--page-sizes=2M,4K":                {Pages: []uint64{2 << 20, 4096}},
 		"--no-huge --base-virtaddr=0x100000000 --mem-space=4GiB": {NoHuge: true, Base: 1 << 32, Space: 4 << 30},
 		"--no-huge --mem-min=64M":                                {NoHuge: true, Minimum: map[int]uint64{any: 64 << 20}},
 		// As EAL's --pagesz-mem is tested: good ones.
@@ -106,7 +109,7 @@ func TestWhatCannotBeMeantIsRefused(t *testing.T) {
 		// And --numa-mem.
 		"--mem-min=", "--mem-min=0:64M,,1:64M", "--mem-min=0:64M,", "--mem-min=0:64M,1:12x", "--mem-min=64", "--mem-min=64M,0:64M",
 		"--mem-min=0:64M,0:32M", "--mem-min=1024:64M", "--mem-min=-1:64M", "--mem-min=64M,32M", "--mem-limit=99999999T", "--mem-limit=-1M",
-		"--numa=0,0", "--numa=x", "--numa=-1", "--iova-mode=dc", "--base-virtaddr=xyz", "--mem-space=1Q",
+		"--numa=0,0", "--numa=x", "--numa=-1", "--numa-policy=maybe", "--address-bits=x", "--iova-mode=dc", "--base-virtaddr=xyz", "--mem-space=1Q",
 	} {
 		if _, err := parse(t, one); err == nil {
 			t.Errorf("%s was taken", one)
@@ -121,6 +124,7 @@ func TestConflictsAreRefusedWithTheReason(t *testing.T) {
 		"--mem-min=2:64M --numa=0,1":       "node 2 is in the first",
 		"--mem-limit=2:64M --numa=0,1":     "--mem-limit and --numa: node 2",
 		"--mem-min=64M --mem-limit=0:64M":  "--mem-min and --mem-limit: one is for NUMA nodes",
+		"--numa-policy=wish":               "--numa-policy and --numa: without nodes",
 		"--mem-min=64M --mem-limit=32M":    "64M is above 32M",
 		"--legacy-mem --mem-limit=64M":     "--legacy-mem and --mem-limit: nothing grows",
 		"--legacy-mem --page-sizes=2M:64M": "--legacy-mem and a limit in --page-sizes",
@@ -156,6 +160,7 @@ func FuzzSwitches(f *testing.F) {
 		check(t, text, new(Pages), new(Pages))
 		check(t, text, new(Address), new(Address))
 		check(t, text, new(IOVA), new(IOVA))
+		check(t, text, new(Policy), new(Policy))
 	})
 }
 

@@ -102,6 +102,28 @@ func parseNode(text string, to *int) error {
 	return nil
 }
 
+// Policy says whether memory must lie on its NUMA node, as a word: see
+// memfd.NodePolicy.
+type Policy string
+
+const (
+	must Policy = "must"
+	wish Policy = "wish"
+)
+
+// MarshalText writes the word.
+func (p Policy) MarshalText() ([]byte, error) { return []byte(p), nil }
+
+// UnmarshalText reads the word.
+func (p *Policy) UnmarshalText(text []byte) error {
+	switch one := Policy(text); one {
+	case "", must, wish:
+		*p = one
+		return nil
+	}
+	return fmt.Errorf("%.40q is no policy for NUMA nodes: use must or wish", text)
+}
+
 // Page is a page size, and how much memory may be of such pages.
 type Page struct {
 	Size    Size

@@ -51,6 +51,12 @@ func settingsLine(l *memfd.Layout) string {
 	if words = append(words, "devices are told "+strings.ToUpper(s.IOVA)); s.Reason != "" {
 		words[len(words)-1] += " (" + s.Reason + ")"
 	}
+	if s.Bits > 0 {
+		words = append(words, fmt.Sprintf("devices have %d address bits", s.Bits))
+	}
+	if s.Wish {
+		words = append(words, "other nodes serve where one has no memory left")
+	}
 	switch {
 	case s.Legacy:
 		words = append(words, "legacy mode: all is mapped from the start, and stays")

@@ -135,6 +135,7 @@ func TestAMillionPagesAreASmallPicture(t *testing.T) {
 func TestTablesNameEverything(t *testing.T) {
 	i := scene()
 	l := &i.Arenas[0]
+	l.Settings.Bits, l.Settings.Wish = 39, true
 	l.Zones = []memfd.ZoneLayout{{Name: "ring"}}
 	l.Pools = []memfd.PoolLayout{{Name: "frames"}}
 	l.Mirrors = []memfd.MirrorLayout{{Name: "container", Private: true}}
@@ -147,7 +148,7 @@ func TestTablesNameEverything(t *testing.T) {
 	if err := Tables(&b, i); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"0x10000000000", "quarantined", "heap ?[2Ja", "64×3 1M×1", "ring", "frames", "container", "a validator of node 2", "and 61 more", "2 MiB"} {
+	for _, want := range []string{"0x10000000000", "quarantined", "heap ?[2Ja", "64×3 1M×1", "ring", "frames", "container", "a validator of node 2", "39 address bits", "other nodes serve", "and 61 more", "2 MiB"} {
 		if !strings.Contains(b.String(), want) {
 			t.Errorf("%q is missing in\n%s", want, b.String())
 		}
