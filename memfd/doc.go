@@ -15,7 +15,8 @@
 //     same time for one page and for a million;
 //   - the heap, the named zones and the pools of fixed-size buffers above it;
 //   - several processes: a [Primary], and each [Secondary] that has the same
-//     memory at the same addresses and keeps no books;
+//     memory at the same addresses and keeps no books; external memory that has a
+//     file as well, unless it chooses ([AttachOptions].NoExternal);
 //   - external memory: what a caller has mapped, found by all look-ups and by
 //     mirrors ([Arena.Register]), or lent by a heap of its own ([ExternalHeap]);
 //   - legacy mode ([Options].Legacy): everything at the start, in the order of

@@ -71,6 +71,36 @@ func TestAMirrorThatRefusesStopsTheGrowthAndTheOthersLetGo(t *testing.T) {
 	giveBack(t, a, held)
 }
 
+// Between being told that a mirror does not let go and believing it, the mirror
+// may have been stopped: then nobody else takes the memory back.
+func TestMemoryIsTakenBackFromAMirrorThatIsStoppedAsItLeaves(t *testing.T) {
+	a := opened(t, linux{}, small())
+	before := look(t, a)
+	first, stop := followed(t, a)
+	second, stopSecond := followed(t, a)
+	b := take(t, a, growth{owner: "b", size: 32 << 10, node: AnyNode, shared: true})
+	failing, calls := make(chan struct{}), 0
+	first.leave = func() {
+		calls++
+		if first.holdOn.Store(calls == 1); calls == 1 {
+			close(failing)
+		}
+	}
+	second.leave = func() {
+		<-failing
+		if err := stop(context.Background()); err != nil {
+			t.Error(err)
+		}
+	}
+	giveBack(t, a, b)
+	if err := stopSecond(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if diff := cmp.Diff(before, look(t, a)); diff != "" {
+		t.Error("when it is gone:", diff)
+	}
+}
+
 func TestAMirrorThatRefusesTheFirstExtentsIsNotFollowed(t *testing.T) {
 	a := opened(t, linux{}, small())
 	b := take(t, a, growth{owner: "b", size: 16 << 10, node: AnyNode, shared: true})

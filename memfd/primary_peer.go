@@ -61,8 +61,8 @@ func (p *Primary) serve(c *conn) {
 	p.work.Go(q.read)
 	p.work.Go(func() {
 		if awaitEnd(q.alive) {
-			q.drop(io.EOF, 0)
 			q.release()
+			q.drop(io.EOF, 0)
 		}
 	})
 	if err := p.a.follow(q.ctx, q.f); err != nil {
@@ -87,8 +87,8 @@ func (p *Primary) serve(c *conn) {
 // nothing.
 func (q *peer) refused(err error) {
 	_ = q.c.write(time.Now().Add(q.p.o.Deadline), sayRefused, 0, func(e *encoder) { encodeError(e, err) })
-	q.drop(err, 0)
 	q.release()
+	q.drop(err, 0)
 }
 
 // admit finds out who comes and has it reserve the address space.
@@ -172,7 +172,8 @@ func (q *peer) why() error {
 	return q.err
 }
 
-// release says that the secondary holds nothing any more.
+// release says that the secondary holds nothing any more. That comes before
+// drop: whoever finds the connection ended must not think that it still does.
 func (q *peer) release() {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -39,8 +39,8 @@ func (q *peer) read() {
 func (q *peer) hear(m *message) error {
 	switch m.verb {
 	case sayDetach:
-		q.drop(ErrDetached, 0)
 		q.release()
+		q.drop(ErrDetached, 0)
 		return nil
 	case sayAck:
 		a, err := decodeAck(m)

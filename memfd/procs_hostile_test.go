@@ -175,6 +175,20 @@ func TestOneSecondaryAsksForOneThingAtATime(t *testing.T) {
 	}
 }
 
+func TestWhoHasDetachedHoldsNothingFromTheMomentOn(t *testing.T) {
+	n := served(t, small(), PrimaryOptions{})
+	b := take(t, n.a, growth{owner: "b", size: 16 << 10, node: AnyNode})
+	c := n.dialled(t)
+	n.greet(t, c)
+	q := n.handmade()[0]
+	q.c.wmu.Lock() // ending the connection goes no further than here
+	say(t, c, sayDetach, 0, nil)
+	<-q.ended
+	giveBack(t, n.a, b)
+	q.c.wmu.Unlock()
+	n.alone()
+}
+
 func FuzzWhatASecondarySays(f *testing.F) {
 	o := small()
 	o.Base, o.Name = testBase, "fuzz"

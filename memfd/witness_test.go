@@ -22,6 +22,7 @@ type witness struct {
 	a              *Arena
 	refuse, holdOn atomic.Bool
 	arrive         func(ctx context.Context, e []memtable.Extent) // if set, is called in Arrive
+	leave          func()                                         // if set, is called in Leave
 
 	busy atomic.Bool
 
@@ -74,6 +75,9 @@ func (w *witness) Arrive(ctx context.Context, e []memtable.Extent) error {
 
 func (w *witness) Leave(_ context.Context, e []memtable.Extent) error {
 	defer w.enter()()
+	if w.leave != nil {
+		w.leave()
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, x := range e {
