@@ -32,7 +32,7 @@ type FrontendConfig struct {
 	// Timeout bounds every operation with the back-end, all of its messages
 	// together. Who does not answer in time loses the connection. 0: 10 s.
 	Timeout time.Duration
-	// Pause is how long a Pauser may take; then the change of memory fails.
+	// Pause is how long a virtio.Pauser may take; then the change of memory fails.
 	// 0: 1 s.
 	Pause time.Duration
 	// Backoff is the longest pause between attempts to connect. 0: 1 s.
@@ -133,7 +133,7 @@ type Frontend struct {
 	record *inflightRecord
 	mtu    uint16 // 0: not told
 
-	pauser atomic.Pointer[Pauser]
+	pauser atomic.Pointer[virtio.Pauser]
 	shown  shown
 }
 

@@ -7,24 +7,13 @@ import (
 	"time"
 
 	"github.com/vhostd/vhostd/memtable"
+	"github.com/vhostd/vhostd/virtio"
 )
 
-// Pauser is a driver whose traffic is held up while a back-end without memory
-// slots, or one whose slots ran out, is given a whole new table: it maps
-// everything anew, and may still be reading what it was lent.
-type Pauser interface {
-	// Pause stops publishing, and returns when all buffers that were lent for
-	// the back-end to read are back. Buffers lent for it to write stay posted.
-	// The error is ctx's when they do not come back in time. It must not call
-	// the transport's methods, nor the source's.
-	Pause(ctx context.Context) error
-	// Resume goes on, whether Pause succeeded or not.
-	Resume()
-}
-
-// SetPauser says who is to be paused; nil: nobody. Without one the table is
-// sent while traffic goes on.
-func (f *Frontend) SetPauser(p Pauser) {
+// SetPauser implements [virtio.PausingTransport]: traffic is held up while a
+// back-end without memory slots, or one whose slots ran out, is given a whole
+// new table. Without a Pauser the table is sent while traffic goes on.
+func (f *Frontend) SetPauser(p virtio.Pauser) {
 	if p == nil {
 		f.pauser.Store(nil)
 		return

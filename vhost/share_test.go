@@ -46,7 +46,7 @@ func TestShareWithSlotsIsExactAndPausesNothing(t *testing.T) {
 	}
 }
 
-// pauser is a Pauser made of functions.
+// pauser is a virtio.Pauser made of functions.
 type pauser struct {
 	pause  func(context.Context) error
 	resume func()

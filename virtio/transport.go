@@ -86,3 +86,24 @@ const (
 	// true they go on where they were, and what is lent stays lent.
 	Back
 )
+
+// Pauser is a driver whose traffic is held up while its device may lose sight of
+// memory for a moment.
+type Pauser interface {
+	// Pause stops publishing, and returns when all buffers that were lent for
+	// the device to read are back. Buffers lent for it to write stay posted.
+	// The error is ctx's when they do not come back in time. It must not call
+	// the transport's methods, nor those of the source of its memory.
+	Pause(ctx context.Context) error
+	// Resume goes on, whether Pause succeeded or not.
+	Resume()
+}
+
+// PausingTransport is a transport that has its driver pause: with vhost-user,
+// a back-end without memory slots is given a whole new table when memory
+// changes, maps everything anew, and may still be reading what it was lent.
+type PausingTransport interface {
+	Transport
+	// SetPauser says who is to be paused; nil: nobody.
+	SetPauser(p Pauser)
+}
