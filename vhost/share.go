@@ -51,7 +51,7 @@ type share struct {
 	begun   bool           // the back-end of this connection has memory
 	room    limits         // of this back-end, or of the last one
 
-	told  atomic.Pointer[[]sharedRegion] // a copy of regions, for anybody
+	told  atomic.Pointer[[]sharedRegion] // what of extents lies in regions, by address, for anybody
 	stats shareStats
 }
 
@@ -178,9 +178,40 @@ func (s *share) abandon(e []memtable.Extent) {
 // tells says whether n bytes at va are told to the back-end as addr, in one
 // region.
 func (s *share) tells(va memtable.UVA, addr memtable.IOVA, n uint64) bool {
-	return slices.ContainsFunc(s.regions, func(r sharedRegion) bool {
-		return r.has(memtable.GPA(addr), n) && uint64(va)-uint64(r.UVA) == uint64(addr)-uint64(r.GPA)
-	})
+	r, ok := s.at(addr, n)
+	return ok && uint64(va)-uint64(r.UVA) == uint64(addr)-uint64(r.GPA)
+}
+
+// at gives what n bytes at addr lie in, of what the back-end has of the source.
+// From any goroutine.
+func (s *share) at(addr memtable.IOVA, n uint64) (r sharedRegion, ok bool) {
+	all := s.told.Load()
+	if all == nil {
+		return r, false
+	}
+	return regionAt(*all, memtable.GPA(addr), n)
+}
+
+// meant cuts regions, sorted by address, to the extents in them. Where a gap is
+// closed the back-end has what the file has there; what the source has at such
+// an address may be memory without a file, which is something else.
+func (s *share) meant(sorted []sharedRegion) (all []sharedRegion) {
+	in := sharedRegion{} // the region that the last extent lies in
+	for _, e := range s.extents {
+		r, ok := regionAt(sorted, memtable.GPA(e.Addr), e.Size)
+		if !ok || !r.holds(e) {
+			continue
+		}
+		if n := len(all) - 1; n >= 0 && in == r && all[n].end() == memtable.GPA(e.Addr) {
+			all[n].Size += e.Size
+			continue
+		}
+		in = r
+		lead := uint64(memtable.GPA(e.Addr) - r.GPA)
+		r.GPA, r.UVA, r.Offset, r.Size = r.GPA+memtable.GPA(lead), r.UVA+memtable.UVA(lead), r.Offset+lead, e.Size
+		all = append(all, r)
+	}
+	return all
 }
 
 // set says what the back-end has now.
@@ -188,7 +219,8 @@ func (s *share) set(regions []sharedRegion) {
 	s.regions = regions
 	all := slices.Clone(regions)
 	slices.SortFunc(all, func(a, b sharedRegion) int { return cmp.Compare(a.GPA, b.GPA) })
-	s.told.Store(&all)
+	meant := s.meant(all)
+	s.told.Store(&meant)
 	s.stats.count(all, s.extents, s.room)
 }
 
@@ -218,13 +250,10 @@ func regionAt(sorted []sharedRegion, a memtable.GPA, n uint64) (sharedRegion, bo
 	return sorted[i], true
 }
 
-// Shares says whether the back-end can reach n bytes at addr, in one region. A
-// buffer for which it says no must be copied or refused. From any goroutine.
+// Shares says whether n bytes at addr are the source's, and the back-end can
+// reach them in one region. A buffer for which it says no must be copied or
+// refused. From any goroutine.
 func (f *Frontend) Shares(addr memtable.IOVA, n uint64) bool {
-	all := f.share.told.Load()
-	if all == nil {
-		return false
-	}
-	_, ok := regionAt(*all, memtable.GPA(addr), n)
+	_, ok := f.share.at(addr, n)
 	return ok
 }

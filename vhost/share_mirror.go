@@ -30,6 +30,7 @@ func (m mirror) Arrive(ctx context.Context, e []memtable.Extent) error {
 		defer closeAll(fds)
 		added = f.share.adopt(e, fds)
 		err := f.grow(l, added)
+		defer func() { f.share.set(f.share.regions) }()
 		if err != nil && l != nil && l.conn.broken != nil {
 			return nil // there is no back-end any more: the next one is told
 		}

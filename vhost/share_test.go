@@ -207,6 +207,31 @@ func TestShareMemoryWithoutAFileIsLeftOut(t *testing.T) {
 	covers(t, r.table(), s, 0)
 }
 
+// A gap that is closed for want of regions may be where the source has memory
+// without a file: the back-end has what the file has there, and not that memory.
+func TestShareMemoryWithoutAFileInAGapThatIsClosedIsNotShared(t *testing.T) {
+	noLeaks(t)
+	r := newReferee(t, ProtocolMemSlots)
+	s := newSupply(t, 2*maxRegions+3, 1)
+	s.extents[1].FD = -1
+	f := front(t, r.path, s, nil)
+	ok(t, s.arrive(t.Context(), 1))
+	for i := 2; i < len(s.extents); i += 2 { // two more than there may be regions
+		ok(t, s.arrive(t.Context(), i))
+	}
+	if !slices.ContainsFunc(r.table(), func(r sharedRegion) bool { return r.touches(s.extents[1]) }) {
+		t.Fatal("the gap is not closed")
+	}
+	for _, i := range []int{0, 1, 2, 3, 4} {
+		if got := f.Shares(s.extents[i].Addr, extentBytes); got != (i%2 == 0) {
+			t.Errorf("extent %d is shared: %v", i, got)
+		}
+	}
+	if _, err := f.Connect(t.Context(), 0, newHandDriver(f, s, 0, extentBytes).placement(0)); !errors.Is(err, ErrNotShared) {
+		t.Errorf("a ring in the gap: %v", err)
+	}
+}
+
 // The address that a device is told can be another one than the driver's own.
 func TestShareTellsBothAddresses(t *testing.T) {
 	noLeaks(t)
