@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
 	"github.com/vhostd/vhostd/memtable"
 )
@@ -153,4 +154,50 @@ func watch(t testing.TB, a *Arena, f func(Event)) (remove func()) {
 		return func() {}
 	}
 	return remove
+}
+
+func TestMemoryIsToldToBeGoneBeforeItIsAnybodysAgain(t *testing.T) {
+	for name, minimum := range map[string]uint64{"what goes": 0, "what stays for the minimum": 16 << 10} {
+		t.Run(name, func(t *testing.T) {
+			o := small()
+			o.Minimum = map[int]uint64{AnyNode: minimum}
+			a := opened(t, linux{}, o)
+			b := take(t, a, growth{owner: "b", size: 16 << 10, node: AnyNode})
+			var other *block
+			watch(t, a, func(e Event) {
+				if e.Kind == Gone && other == nil {
+					other = take(t, a, growth{owner: "other", size: 16 << 10, node: AnyNode})
+				}
+			})
+			giveBack(t, a, b)
+			if other == nil || other.VA == b.VA {
+				t.Errorf("%v was not gone for all, and is allocated again", b.VA)
+			}
+			giveBack(t, a, other)
+		})
+	}
+}
+
+func TestOnlyWhatCannotGoIsNotToldToBeGone(t *testing.T) {
+	o := small()
+	o.Minimum = map[int]uint64{AnyNode: 16 << 10}
+	k := new(saboteur)
+	a := opened(t, k, o)
+	b := take(t, a, growth{owner: "b", size: 32 << 10, node: AnyNode})
+	var gone []memtable.VA
+	watch(t, a, func(e Event) {
+		for _, x := range e.Extents {
+			if e.Kind == Gone {
+				gone = append(gone, x.VA)
+			}
+		}
+	})
+	k.arm(unix.ENOMEM, 1) // hide
+	if _, ok := errors.AsType[*QuarantineError](a.release(t.Context(), b.VA, b.Size)); !ok || len(gone) != 1 || gone[0] != b.VA {
+		t.Errorf("gone are %v, and the one of %v that stays for the minimum is to be", gone, b.VA)
+	}
+	k.arm(nil)
+	if err := a.Reclaim(t.Context()); err != nil || len(gone) != 2 {
+		t.Errorf("gone are %v after all: %v", gone, err)
+	}
 }

@@ -62,8 +62,6 @@ func (a *Arena) part(va memtable.VA, size uint64) (part, error) {
 // minimum needs is cleared and kept; the rest is taken out of the look-ups,
 // waited for, unmapped and given to the kernel.
 func (a *Arena) depart(ctx context.Context, p part) error {
-	var e []memtable.Extent
-	a.locked(func() { e = p.told() })
 	for {
 		err := a.leave(ctx, p)
 		if err == nil {
@@ -85,21 +83,36 @@ func (a *Arena) depart(ctx context.Context, p part) error {
 		return &QuarantineError{VA: p.va(), Size: p.size(), Err: fmt.Errorf("it is pinned: %w", ErrBusy)}
 	}
 	stay, gone := a.divide(p)
-	if stay.n > 0 {
-		// The peer had the memory until now, so clearing it may fault.
-		err := memtable.Guard(func() error { clear(stay.mem()); return nil })
-		if err != nil {
-			return errors.Join(a.quarantine(stay, err), a.goneFor(ctx, gone))
-		}
-		a.locked(func() { a.move(stay, idle) })
+	return errors.Join(a.stay(stay), a.goneFor(ctx, gone))
+}
+
+// stay keeps extents for the minimum.
+func (a *Arena) stay(p part) error {
+	if p.n == 0 {
+		return nil
 	}
-	if err := a.goneFor(ctx, gone); err != nil {
-		return err
+	e := a.told(p)
+	// The peer had the memory until now, so clearing it may fault.
+	if err := memtable.Guard(func() error { clear(p.mem()); return nil }); err != nil {
+		return a.quarantine(p, err)
 	}
-	if len(e) > 0 {
-		a.tell(Event{Kind: Gone, Extents: e})
-	}
+	a.end(p, idle, e)
 	return nil
+}
+
+// told gives those of p that watchers know.
+func (a *Arena) told(p part) (e []memtable.Extent) {
+	a.locked(func() { e = p.told() })
+	return e
+}
+
+// end puts extents in the state that they stay in. Before anybody can have them
+// again, those who knew them are told that they are gone.
+func (a *Arena) end(p part, in state, told []memtable.Extent) {
+	if len(told) > 0 {
+		a.tell(Event{Kind: Gone, Extents: told})
+	}
+	a.locked(func() { a.move(p, in) })
 }
 
 // goneFor gives extents back to the kernel.
@@ -107,6 +120,7 @@ func (a *Arena) goneFor(ctx context.Context, p part) error {
 	if p.n == 0 {
 		return nil
 	}
+	e := a.told(p)
 	if err := a.unlist(p); err != nil {
 		return a.quarantine(p, err)
 	}
@@ -116,7 +130,7 @@ func (a *Arena) goneFor(ctx context.Context, p part) error {
 	if err := a.withdraw(p); err != nil {
 		return a.quarantine(p, err)
 	}
-	a.locked(func() { a.move(p, free) })
+	a.end(p, free, e)
 	return nil
 }
 
