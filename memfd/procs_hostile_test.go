@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/vhostd/vhostd/memtable"
 )
 
 // dialled connects to the primary without a secondary behind.
@@ -201,7 +203,7 @@ func FuzzWhatASecondarySays(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Cleanup(func() { _ = errors.Join(n.p.Close(f.Context()), a.Close()) })
-	for _, v := range []verb{sayAck, sayAlloc, sayFree, sayZone, sayFind, sayDetach} {
+	for _, v := range []verb{sayAck, sayAlloc, sayFree, sayZone, sayFind, sayBring, sayTake, sayDetach} {
 		e := encoder{}
 		(&wish{name: "z", zone: ZoneOptions{Size: 100}}).encode(&e)
 		f.Add(uint16(v), uint32(2), e.b, uint16(sayAck), []byte{0, 0})
@@ -238,6 +240,11 @@ func FuzzWhatAPrimarySays(f *testing.F) {
 	encodeRuns(&r, nil, []run{{0, 0, true, 3, 2, 0x1000, 3 << 14}, {0, 0, false, 7, 1, 0x100000, 7 << 14}})
 	f.Add(e.b, uint16(sayArrive), r.b, uint16(sayLeave), r.b)
 	f.Add(e.b, uint16(sayArrive), r.b, uint16(sayAttached), []byte{})
+	x := encoder{}
+	encodeRuns(&x, []space{{0x210000000000, 1 << 14, 1 << 12, 4096, -1}, {0x220000000000, 3 << 12, 3 << 12, 4096, -1}},
+		[]run{{1, 0, true, 1, 2, 0x1000, 1 << 13}, {2, 0, false, 0, 1, memtable.NoIOVA, 0}, {0, 0, true, 1, 1, 0x10000, 0}})
+	f.Add(e.b, uint16(sayArrive), x.b, uint16(sayLeave), x.b)
+	f.Add(e.b, uint16(sayArrive), x.b, uint16(sayArrive), r.b)
 	f.Add(e.b, uint16(sayRefused), []byte{1, 0, 0, 0}, uint16(sayResult), r.b)
 	f.Fuzz(func(t *testing.T, windows []byte, v uint16, body []byte, next uint16, rest []byte) {
 		before := countFiles(t)
