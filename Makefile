@@ -84,7 +84,7 @@ cover: go-version ## test coverage by package, and bin/cover.html
 mutants: go-version ## break a rule at a time: its conformance test must notice, and no other
 	@$(GO) run ./tools/mutants -go "$(GO)"
 
-deps: ## install QEMU and DPDK's testpmd (Debian, as root)
+deps: ## install QEMU, DPDK's testpmd and Open vSwitch (Debian, as root)
 	@./tools/deps.sh
 
 clean: ## remove what make has made

@@ -39,6 +39,12 @@ plugin librte_net_virtio librte-net-virtio23
 plugin librte_net_vhost librte-net-vhost23
 plugin librte_net_pcap librte-net-pcap23
 plugin librte_mempool_ring librte-mempool-ring23
+need ovsdb-server openvswitch-switch
+switch=/usr/lib/openvswitch-switch-dpdk/ovs-vswitchd-dpdk
+if [ ! -x "$switch" ]; then
+	missing="$missing $switch"
+	packages="$packages openvswitch-switch-dpdk"
+fi
 
 if [ "$build" = 1 ]; then
 	need cc gcc
@@ -65,6 +71,14 @@ apt() {
 		return 1
 	fi
 }
+
+# Nothing that is installed is to be started: tests start what they need.
+policy=/usr/sbin/policy-rc.d
+if [ ! -e "$policy" ]; then
+	trap 'rm -f "$log" "$policy"' EXIT
+	printf '#!/bin/sh\nexit 101\n' >"$policy"
+	chmod 755 "$policy"
+fi
 
 echo "installing:$packages"
 # A fresh machine has no package lists, an old one has lists whose files are gone.

@@ -40,7 +40,9 @@ type Config struct {
 	Queues  int      // receive and transmit queues of every port
 	Ring    int      // descriptors of every queue
 	Huge    bool     // on hugepages, in files of one page size; else on one file of small pages
+	Grows   bool     // memory comes as it is wanted; else all of it at the start
 	Mode    string   // forwarding mode: io, txonly, rxonly …
+	Loop    bool     // every port forwards to itself
 }
 
 // memoryMB is enough for the buffers of four ports. On hugepages this many
@@ -76,7 +78,10 @@ func StartTestpmd(t testing.TB, c Config) *Testpmd {
 }
 
 func (c Config) args(prefix string) []string {
-	args := []string{"--lcores=0@0-1,1@0-1", "--no-pci", "--no-telemetry", "--file-prefix=" + prefix, "-m", strconv.Itoa(memoryMB)}
+	args := []string{"--lcores=0@0-1,1@0-1", "--no-pci", "--no-telemetry", "--file-prefix=" + prefix}
+	if !c.Grows {
+		args = append(args, "-m", strconv.Itoa(memoryMB))
+	}
 	if c.Huge {
 		args = append(args, "--in-memory", "--single-file-segments")
 	} else {
@@ -86,8 +91,13 @@ func (c Config) args(prefix string) []string {
 		args = append(args, "--vdev="+d)
 	}
 	queues, ring := strconv.Itoa(c.Queues), strconv.Itoa(c.Ring)
+	topology := "paired"
+	if c.Loop {
+		topology = "loop"
+	}
 	return append(args, "--", "-i", "--nb-cores=1", "--total-num-mbufs=8192", "--forward-mode="+c.Mode,
-		"--rxq="+queues, "--txq="+queues, "--rxd="+ring, "--txd="+ring, "--no-mlockall", "--no-flush-rx")
+		"--rxq="+queues, "--txq="+queues, "--rxd="+ring, "--txd="+ring, "--no-mlockall", "--no-flush-rx",
+		"--port-topology="+topology)
 }
 
 // Write takes the output of the process.
@@ -115,7 +125,7 @@ func (p *Testpmd) Command(format string, args ...any) string {
 // Forward starts forwarding.
 func (p *Testpmd) Forward() {
 	p.t.Helper()
-	if said := p.Command("start"); !strings.Contains(said, " packet forwarding - ports=") {
+	if said := p.Command("start"); !strings.Contains(said, " packet forwarding ") {
 		p.fail("start", "it does not forward")
 	}
 }
