@@ -66,20 +66,6 @@ func moreHugepages(n int) (got int, err error) {
 	return now - had, err
 }
 
-// hugeCounts are the kernel's counters of pages of the default size.
-type hugeCounts struct{ Free, Reserved int }
-
-func countHuge(t testing.TB) (c hugeCounts) {
-	t.Helper()
-	var err error
-	for name, into := range map[string]*int{"HugePages_Free:": &c.Free, "HugePages_Rsvd:": &c.Reserved} {
-		if *into, err = meminfo(name); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return c
-}
-
 // meminfo reads one number of /proc/meminfo.
 func meminfo(key string) (int, error) {
 	text, err := os.ReadFile("/proc/meminfo")

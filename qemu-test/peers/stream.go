@@ -111,6 +111,9 @@ const quietFor = 200 * time.Millisecond
 
 // idle waits for something to do.
 func (s *Stream) idle(ctx context.Context) error {
+	if s.Lossy && !(s.From.Stats().Present && s.To.Stats().Present) {
+		s.silent = time.Now() // what the next back-end goes on with is not lost
+	}
 	quiet := time.Since(s.silent)
 	switch {
 	case ctx.Err() != nil:
