@@ -1,0 +1,5 @@
+//go:build !race
+
+package vblk_test
+
+const raceEnabled = false
