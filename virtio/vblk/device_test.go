@@ -88,17 +88,24 @@ func (p *platter) edit(f func()) {
 }
 
 // head is the disk behind one connection.
-type head struct{ p *platter }
+type head struct {
+	p      *platter
+	bursts sync.Pool // scratch: a worker's in life, but rings may have the same one
+}
 
 func (h *head) Close() error { return nil }
 
 func (h *head) Serve(q *virtio.Queue) error {
-	var b virtio.Burst
-	for q.Take(&b, virtio.Both, virtio.BurstMax) > 0 {
-		if h.burst(&b) {
+	b, _ := h.bursts.Get().(*virtio.Burst)
+	if b == nil {
+		b = new(virtio.Burst)
+	}
+	defer h.bursts.Put(b)
+	for q.Take(b, virtio.Both, virtio.BurstMax) > 0 {
+		if h.burst(b) {
 			return nil // taken and never put: it does not answer any more
 		}
-		q.Put(&b)
+		q.Put(b)
 		if q.Publish() {
 			q.Call()
 		}
