@@ -1,6 +1,7 @@
 package vblk_test
 
 import (
+	stdcontext "context"
 	"io"
 	"slices"
 	"sync"
@@ -221,10 +222,20 @@ func (p *platter) ranges(t vblk.Type, out []byte) vblk.Status {
 func (p *platter) listen(tb testing.TB) (path string) {
 	tb.Helper()
 	path = tb.TempDir() + "/blk.sock"
+	p.serveAt(tb, context(tb), path)
+	return path
+}
+
+// serveAt serves p until ctx ends; then the channel is closed.
+func (p *platter) serveAt(tb testing.TB, ctx stdcontext.Context, path string) <-chan struct{} {
+	tb.Helper()
 	l, err := vhost.Listen(path, vhost.ListenOptions{UID: -1, GID: -1})
 	must(tb, err)
-	var done sync.WaitGroup
-	done.Go(func() { _ = (&vhost.Server{Device: p}).Serve(context(tb), l) })
-	tb.Cleanup(done.Wait)
-	return path
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = (&vhost.Server{Device: p}).Serve(ctx, l)
+	}()
+	tb.Cleanup(func() { <-done })
+	return done
 }
