@@ -48,7 +48,7 @@ type FrontConfig struct {
 	Page   uint64                                  // of all memory; 0: small pages
 	Extent uint64                                  // of small pages; 0: the arena's choice
 	Buffer uint32                                  // bytes; 0: room for a frame of 1514 and its header
-	Count  int                                     // buffers; 0: those that receive, and as many again
+	Count  int                                     // buffers that stay; 0: what receiving wants, and as many that need not
 	Grow   func(*Front)                            // makes more of them, before anybody is told; nil: nobody
 	Send   func(*Front, vnet.Buffers) vnet.Buffers // what sends takes its buffers from instead; nil: they are good
 	Alloc  func(vnet.Allocator) vnet.Allocator     // the same for rings
@@ -106,6 +106,8 @@ func (c FrontConfig) pool() memfd.PoolOptions {
 	}
 	if o.Count == 0 {
 		o.Count = 2 * o.Resident
+	} else {
+		o.Resident = o.Count
 	}
 	return o
 }

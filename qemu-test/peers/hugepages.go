@@ -87,3 +87,17 @@ func readNumber(path string) (int, error) {
 	}
 	return strconv.Atoi(strings.TrimSpace(string(text)))
 }
+
+// hugeCounts are the kernel's counters of pages of the default size.
+type hugeCounts struct{ Free, Reserved int }
+
+func countHuge(t testing.TB) (c hugeCounts) {
+	t.Helper()
+	var err error
+	for name, into := range map[string]*int{"HugePages_Free:": &c.Free, "HugePages_Rsvd:": &c.Reserved} {
+		if *into, err = meminfo(name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return c
+}

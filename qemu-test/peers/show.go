@@ -73,13 +73,24 @@ func (v *Vhostd) Running(port string, rings int) bool {
 	return n == rings
 }
 
+// Region is what these tests look at of a region in vhostd show mem.
+type Region struct {
+	Size     uint64
+	Inode    uint64
+	Offset   int64
+	PageSize uint64 `json:"page_size"`
+}
+
+// Regions are those that a port's front-end shares.
+func (v *Vhostd) Regions(port string) []Region {
+	v.t.Helper()
+	return only[struct{ Regions []Region }](v, "mem", port).Regions
+}
+
 // PageSizes are those of the regions that a port's front-end shares, in bytes.
 func (v *Vhostd) PageSizes(port string) (sizes []uint64) {
 	v.t.Helper()
-	type region struct {
-		PageSize uint64 `json:"page_size"`
-	}
-	for _, r := range only[struct{ Regions []region }](v, "mem", port).Regions {
+	for _, r := range v.Regions(port) {
 		sizes = append(sizes, r.PageSize)
 	}
 	return sizes
