@@ -143,6 +143,10 @@ func (q *peer) makeZone(w *wish) (grant, error) {
 	if err != nil {
 		return grant{}, err
 	}
+	// The biggest piece may be bigger than what was asked for.
+	if err := q.within(z.Size, h); err != nil {
+		return grant{}, errors.Join(err, z.Free())
+	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.zoned += z.Size

@@ -125,6 +125,9 @@ func (p *puppet) do(ctx context.Context, words []string) (string, error) {
 			copy(z.VA.Bytes(5), "hello")
 		}
 		return "", err
+	case "biggest":
+		_, err := p.s.Zone(ctx, words[1], ZoneOptions{Size: 64, Biggest: true})
+		return "", err
 	case "free":
 		var at, token uint64
 		_, _ = fmt.Sscan(words[1], &at)

@@ -150,6 +150,11 @@ func TestASecondaryMayHaveSoMuchAndNoMore(t *testing.T) {
 		t.Error("nothing at all:", got)
 	}
 	c.does("alloc 20000")
+	// The biggest piece that zones have, however little was asked for.
+	unzoned(t, zoned(t, n.a, "large", ZoneOptions{Size: 256 << 10}))
+	if got := c.fails("biggest piece"); !strings.Contains(got, "PrimaryOptions.Limit") || n.a.FindZone("piece") != nil {
+		t.Error("the biggest zone:", got)
+	}
 	c.does("check")
 	c.does("close")
 }

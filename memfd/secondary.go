@@ -106,11 +106,9 @@ func newSecondary(k kernel, c *net.UnixConn, o AttachOptions) *Secondary {
 
 // begin is the way to being attached.
 func (s *Secondary) begin() error {
-	empty, err := memtable.New[memtable.IOVA](nil, memtable.Options{IndexBytes: indexBytes})
-	if err != nil {
+	if err := s.clear(); err != nil {
 		return err
 	}
-	s.table.Swap(empty)
 	// If that cannot be sent there may still be something to read: why.
 	_ = s.c.write(time.Time{}, sayHello, 0, func(e *encoder) {
 		e.u64(wireMagic)

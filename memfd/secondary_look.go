@@ -109,6 +109,15 @@ func (s *Secondary) swap(next *memtable.Table[memtable.IOVA], views []*view, lis
 	}
 }
 
+// clear makes look-ups by addresses for devices find nothing.
+func (s *Secondary) clear() error {
+	empty, err := memtable.New[memtable.IOVA](nil, memtable.Options{IndexBytes: indexBytes})
+	if err == nil {
+		s.table.Swap(empty)
+	}
+	return err
+}
+
 func regionsOf(views []*view) []memtable.Region[memtable.IOVA] {
 	all := make([]memtable.Region[memtable.IOVA], len(views))
 	for i, v := range views {
@@ -133,7 +142,8 @@ func (s *Secondary) views(runs []stretch, do func(*view) bool) (all []*view) {
 
 // Watch lets f hear of all memory that comes and goes here from now on. It is
 // called by the one goroutine that follows the primary, before the primary knows
-// that it was done: f must not ask for memory, and holds up the primary.
+// that it was done: f must neither ask for memory nor close s, and holds up the
+// primary.
 func (s *Secondary) Watch(f func(Event)) (remove func()) {
 	w := &watcher{f}
 	s.mu.Lock()

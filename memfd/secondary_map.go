@@ -237,6 +237,7 @@ func (s *Secondary) hide(r stretch) error {
 
 // unmapAll gives all address space back, and everything in it, but what is lost.
 func (s *Secondary) unmapAll() (err error) {
+	err = s.clear()
 	s.mu.Lock()
 	spaces := slices.Concat(s.spaces, s.outside)
 	s.spaces, s.outside = nil, nil
