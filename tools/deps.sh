@@ -34,6 +34,7 @@ plugin() {
 }
 
 need qemu-system-x86_64 qemu-system-x86
+need qemu-storage-daemon qemu-system-common
 need dpdk-testpmd dpdk-dev
 plugin librte_net_virtio librte-net-virtio23
 plugin librte_net_vhost librte-net-vhost23

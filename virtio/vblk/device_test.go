@@ -24,6 +24,7 @@ type platter struct {
 	config vblk.Config
 	data   []byte
 	served []vblk.Type
+	held   int // requests that this connection took and never answers
 
 	// answer decides on a request that was done with this status: what the
 	// device says. hold: it never says anything. nil: the truth.
@@ -53,6 +54,7 @@ func (p *platter) Spec() vhost.Spec {
 }
 
 func (p *platter) Open(s *vhost.Session) (vhost.Handler, error) {
+	p.edit(func() { p.held = 0 })
 	p.opened <- s
 	return &head{p: p}, nil
 }
@@ -140,6 +142,7 @@ func (h *head) burst(b *virtio.Burst) (held bool) {
 		if p.answer != nil {
 			var hold bool
 			if status, short, hold = p.answer(header, status); hold {
+				p.held += b.N - i
 				return true
 			}
 		}

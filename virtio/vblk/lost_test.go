@@ -19,15 +19,12 @@ var errKilled = errors.New("the test ends the connection")
 // holdAll is a device that takes every request and answers none.
 func holdAll(vblk.Header, vblk.Status) (vblk.Status, int, bool) { return 0, 0, true }
 
-// lent waits until n requests are in flight.
-func (r *rig) lent(tb testing.TB, n int) {
+// awaitHeld waits until the device has n requests that it does not answer.
+func (p *platter) awaitHeld(tb testing.TB, n int) {
 	tb.Helper()
-	eventually(tb, "requests in flight", func() bool {
-		lent := 0
-		for _, q := range r.Stats().Queues {
-			lent += q.Lent
-		}
-		return lent == n
+	eventually(tb, "requests that the device holds", func() (all bool) {
+		p.edit(func() { all = p.held >= n })
+		return all
 	})
 }
 
@@ -95,6 +92,7 @@ func TestAFlushIsSentAgainLast(t *testing.T) {
 	if n, err := q.Submit(rs); n != 3 || err != nil {
 		t.Fatal(n, err)
 	}
+	p.awaitHeld(t, 3)
 	p.edit(func() { p.answer, p.served = nil, nil })
 	(<-p.opened).Fail(errKilled)
 	for _, d := range collect(t, q, 3) {
@@ -112,7 +110,7 @@ func TestOnceFailsWhatWasLost(t *testing.T) {
 	r := open(t, p.listen(t), func(o *vblk.Options) { o.Once = true })
 	result := make(chan error, 1)
 	go func() { result <- r.Flush(t.Context()) }()
-	r.lent(t, 1)
+	p.awaitHeld(t, 1)
 	p.edit(func() { p.answer, p.served = nil, nil })
 	(<-p.opened).Fail(errKilled)
 	if err := <-result; !errors.Is(err, vblk.ErrLost) {
@@ -141,7 +139,10 @@ func TestARequestThatKillsItsDeviceIsGivenUp(t *testing.T) {
 			t.Fatal("it is sent for ever")
 		}
 		s := <-p.opened
-		eventually(t, "the request", func() bool { return r.Stats().Down == nil && (len(result) > 0 || r.Stats().Queues[0].Lent == 1) })
+		eventually(t, "the request", func() (there bool) {
+			p.edit(func() { there = p.held > 0 })
+			return there || len(result) > 0
+		})
 		if len(result) > 0 {
 			break
 		}
@@ -181,6 +182,7 @@ func TestBuffersStayLentBeyondTheWait(t *testing.T) {
 		t.Error("the buffer is said to be back, but nobody gave it")
 	default:
 	}
+	p.awaitHeld(t, 2)
 	p.edit(func() { p.answer = nil; p.data[7] = 0x5a })
 	(<-p.opened).Fail(errKilled)
 	<-lent.Back
@@ -224,7 +226,7 @@ func TestPauseWaitsForWhatIsLent(t *testing.T) {
 	r := open(t, p.listen(t), nil)
 	lost := make(chan error, 1)
 	go func() { lost <- r.Flush(t.Context()) }()
-	r.lent(t, 1)
+	p.awaitHeld(t, 1)
 	ctx, cancel := stdcontext.WithTimeout(t.Context(), time.Millisecond)
 	defer cancel()
 	if err := r.Pause(ctx); !errors.Is(err, stdcontext.DeadlineExceeded) {

@@ -77,8 +77,9 @@ func (q *Queue) Wait(ctx context.Context) error {
 		return nil
 	case q.line == nil:
 		err, changed := q.Err(), q.changed()
+		coming := q.state == isBroken // it is being taken back, and then all that is lent is done
 		q.mu.Unlock()
-		if err != nil {
+		if err != nil && !coming {
 			return err
 		}
 		return await(ctx, changed)
