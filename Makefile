@@ -14,7 +14,7 @@ UNIT = $$($(GO) list ./... | grep -v -e /qemu-test -e /conformance)
 RACE = ./memtable/... ./memfd/... ./virtio/... ./vhost/... ./cmd/...
 
 # Groups of tests as NAME:SECONDS:COMMAND; the seconds are a budget on two cores.
-# Their sum is the promise that `make test` takes less than twenty minutes.
+# Their sum is the promise that `make test` takes less than twenty-five minutes.
 lint  = 'lint:130:$(MAKE) -s lint'
 unit  = 'unit:150:$(GO) test -json $(UNIT)'
 race  = 'race:210:$(GO) test -json -race -short $(RACE)'
@@ -22,7 +22,7 @@ race  = 'race:210:$(GO) test -json -race -short $(RACE)'
 nobody = 'nobody:30:$(GO) build -o bin/nobody ./tools/nobody && $(GO) test -json -count=1 -exec $(CURDIR)/bin/nobody ./memtable ./memfd/... ./dma/...'
 conformance = 'conformance:50:$(GO) test -json ./vhost/conformance'
 fuzz  = 'fuzz:150:$(GO) run ./tools/fuzz -go $(GO) -time 5s'
-peers = 'peers:180:$(GO) test -json -count=1 ./qemu-test/peers'
+peers = 'peers:280:$(GO) test -json -count=1 -timeout 15m ./qemu-test/peers'
 qemu  = 'qemu:300:$(GO) test -json -count=1 -timeout 15m $$($(GO) list ./qemu-test/... | grep -v /peers)'
 
 # 128 MiB of huge pages are enough for all tests that want some.

@@ -15,6 +15,7 @@ import (
 	"github.com/vhostd/vhostd/memfd"
 	"github.com/vhostd/vhostd/memtable"
 	"github.com/vhostd/vhostd/vhost"
+	"github.com/vhostd/vhostd/virtio/vnet"
 )
 
 // Variables of the environment for longer runs (make test-long).
@@ -53,10 +54,36 @@ func TestMemoryGrowsAndShrinksUnderTraffic(t *testing.T) {
 		needHugepages(t)
 		socket := filepath.Join(shortDir(t), "a.sock")
 		startNetVhost(t, "iface="+socket, 1)
-		a := StartFront(t, FrontConfig{MAC: 1, Pairs: 1, Size: 256, Dial: socket, Page: hugePage})
+		a := StartFront(t, FrontConfig{MAC: 1, Pairs: 1, Size: 256, Dial: socket, Page: hugePage, Send: byHalves})
 		growAndShrink(t, a, a, times(t, roundsVar, 100), "SET_MEM_TABLE", "SET_MEM_TABLE")
 	})
 }
+
+// halves takes every other burst from the buffers that stay, and the others from
+// those that came last.
+type halves struct {
+	old   *memfd.Cache
+	young vnet.Buffers
+	turn  atomic.Uint32
+}
+
+func byHalves(f *Front, young vnet.Buffers) vnet.Buffers {
+	return &halves{old: f.Pool.ResidentCache(), young: young}
+}
+
+// Get implements vnet.Buffers.
+func (h *halves) Get(dst []memtable.Buf) int {
+	if h.turn.Add(1)%2 == 0 {
+		return h.old.Get(dst)
+	}
+	return h.young.Get(dst)
+}
+
+// Put implements vnet.Buffers: what does not stay goes on to the pool.
+func (h *halves) Put(src []memtable.Buf) { h.old.Put(src) }
+
+// Close gives back what is kept.
+func (h *halves) Close() { h.old.Close() }
 
 func needHugepages(t *testing.T) {
 	t.Helper()
@@ -72,7 +99,7 @@ func throughTheDaemon(t *testing.T, p vhost.ProtocolFeatures) (a, b *Front) {
 	needHugepages(t)
 	r := road{queues: 1}
 	v, pa, pb := r.vhostd(t)
-	a = StartFront(t, FrontConfig{MAC: 1, Dial: pa, Pairs: 1, Size: 256, Page: hugePage, Protocol: p})
+	a = StartFront(t, FrontConfig{MAC: 1, Dial: pa, Pairs: 1, Size: 256, Page: hugePage, Protocol: p, Send: byHalves})
 	b = StartFront(t, FrontConfig{MAC: 2, Dial: pb, Pairs: 1, Size: 256})
 	r.awaitRunning(v)
 	streams(t, a, b, 32) // each is heard of
