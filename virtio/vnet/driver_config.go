@@ -95,7 +95,7 @@ func (c DriverConfig) choose(offer virtio.Features) (virtio.Features, error) {
 func (c DriverConfig) withDefaults() (DriverConfig, error) {
 	switch {
 	case c.Transport == nil || c.Rings == nil || c.Memory == nil || c.Buffers == nil:
-		return c, errors.New("Transport, Rings, Memory and Buffers are all needed")
+		return c, errors.New("config: Transport, Rings, Memory and Buffers are all needed")
 	case c.Pairs < 0 || c.Size&(c.Size-1) != 0:
 		return c, fmt.Errorf("%d queue pairs of %d descriptors: pairs are 1 or more, descriptors a power of two", c.Pairs, c.Size)
 	case c.MAC[0]&1 != 0:
