@@ -10,8 +10,9 @@ import (
 )
 
 // Buffers is where frames' buffers come from and go to, as a memfd.Cache is. It
-// is one queue's: the worker calls it, and so does the driver when a device is
-// lost while the worker is elsewhere, so it must stand two goroutines.
+// is one queue's, which calls it with its gate closed: one goroutine at a time,
+// the worker or, when a device is lost, the driver. A worker that wants buffers
+// of it goes through Tx.Get, Tx.Put and Rx.Release, or lets it stand two.
 type Buffers interface {
 	// Get lends as many buffers as dst has room for, or as there are, and tells
 	// how many. It does not wait.

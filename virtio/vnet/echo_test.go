@@ -21,7 +21,9 @@ type echo struct {
 
 	seen, sent, dropped atomic.Uint64
 	spoil               atomic.Pointer[func(header []byte)] // changes what is written before frames
-	deaf                atomic.Bool                         // takes nothing
+
+	taking sync.RWMutex
+	deaf   bool // takes nothing; taking's
 }
 
 // netFeatures are what an echo offers of the device type's bits.
@@ -90,32 +92,45 @@ func (h *echoes) Close() error { return nil }
 
 // Serve takes from a transmit ring.
 func (h *echoes) Serve(q *virtio.Queue) error {
-	if h.deaf.Load() {
-		return nil
-	}
-	w := &h.work[q.Index()]
-	for q.Take(&w.in, virtio.Readable, 32) > 0 {
-		rx := h.s.Queue(q.Index() - 1)
-		open := rx.Begin(q.Reader()) == virtio.Open
-		for i := range w.in.N {
-			h.seen.Add(1)
-			if !open || !h.back(rx, w, w.gather(i)) {
-				h.dropped.Add(1)
-			}
-		}
-		if open {
-			call := rx.Publish()
-			if call {
-				rx.Call()
-			}
-			rx.End()
-		}
-		q.Put(&w.in)
-		if q.Publish() {
-			q.Call()
-		}
+	for h.burst(q) {
 	}
 	return nil
+}
+
+// beDeaf has the device take nothing from now on, or take again.
+func (e *echo) beDeaf(deaf bool) {
+	e.taking.Lock()
+	defer e.taking.Unlock()
+	e.deaf = deaf
+}
+
+// burst serves up to 32 frames.
+func (h *echoes) burst(q *virtio.Queue) bool {
+	h.taking.RLock()
+	defer h.taking.RUnlock()
+	w := &h.work[q.Index()]
+	if h.deaf || q.Take(&w.in, virtio.Readable, 32) == 0 {
+		return false
+	}
+	rx := h.s.Queue(q.Index() - 1)
+	open := rx.Begin(q.Reader()) == virtio.Open
+	for i := range w.in.N {
+		h.seen.Add(1)
+		if !open || !h.back(rx, w, w.gather(i)) {
+			h.dropped.Add(1)
+		}
+	}
+	if open {
+		if rx.Publish() {
+			rx.Call()
+		}
+		rx.End()
+	}
+	q.Put(&w.in)
+	if q.Publish() {
+		q.Call()
+	}
+	return true
 }
 
 // gather copies a frame with its header.

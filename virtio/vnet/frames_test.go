@@ -20,7 +20,7 @@ const offloads = vnet.FeatureCSUM | vnet.FeatureHostTSO4 | vnet.FeatureGuestCSUM
 func (w *worker) pieces(data []byte, bare bool) (frames []vnet.Frame) {
 	one := make([]memtable.Buf, 1)
 	for len(data) > 0 {
-		if w.cache.Get(one) != 1 {
+		if w.r.Tx(w.pair).Get(one) != 1 {
 			w.r.t.Fatal("no buffers")
 		}
 		f := vnet.Frame{Buf: one[0], Bare: bare || len(frames) > 0, More: true}
@@ -119,7 +119,7 @@ func TestFramesThatNobodyCanSendAreDropped(t *testing.T) {
 		}
 	}
 	short := make([]memtable.Buf, 1)
-	w.cache.Get(short)
+	w.r.Tx(w.pair).Get(short)
 	short[0].Len = vnet.Headroom + 13
 	if n := r.Tx(0).Send(short); n != 1 || r.Stats().Tx[0].Refused != uint64(len(all)+1) {
 		t.Errorf("a frame of 13 bytes: %d, %+v", n, r.Stats().Tx[0])

@@ -26,7 +26,7 @@ func TestALyingUsedRingCostsThatRing(t *testing.T) {
 				s := <-r.dev.opened
 				w := []*worker{r.worker(0, 64), r.worker(1, 64)}
 				w[0].turn(t.Context(), 50, 32)
-				r.dev.deaf.Store(true)
+				r.dev.beDeaf(true)
 				w[0].send(8)
 				lie(s.Queue(ring).Current().Ring.Used)
 				eventually(t, "the lie is found", func() bool {
@@ -37,7 +37,7 @@ func TestALyingUsedRingCostsThatRing(t *testing.T) {
 				if c := r.change(vnet.QueueBroken); c.Queue != ring || !isUsedError(c.Err) {
 					t.Errorf("%+v, want a used error of ring %d", c, ring)
 				}
-				r.dev.deaf.Store(false)
+				r.dev.beDeaf(false)
 				w[1].turn(t.Context(), 50, 32)
 				eventually(t, "the ring was restarted", func() bool {
 					s := r.Stats()

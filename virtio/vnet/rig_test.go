@@ -191,20 +191,18 @@ func (r *rig) change(kind vnet.ChangeKind) vnet.Change {
 
 // worker sends numbered frames through pair i and knows which came back.
 type worker struct {
-	r     *rig
-	pair  int
-	cache *memfd.Cache
-	size  int
-	next  uint64
-	got   uint64
-	in    []vnet.Frame
-	out   []memtable.Buf
-	old   bool // frames may be missing, or come twice
+	r    *rig
+	pair int
+	size int
+	next uint64
+	got  uint64
+	in   []vnet.Frame
+	out  []memtable.Buf
+	old  bool // frames may be missing, or come twice
 }
 
 func (r *rig) worker(pair, size int) *worker {
-	w := &worker{r: r, pair: pair, cache: r.pool.Cache(), size: size, in: make([]vnet.Frame, 64), out: make([]memtable.Buf, 32)}
-	r.caches = append(r.caches, w.cache)
+	w := &worker{r: r, pair: pair, size: size, in: make([]vnet.Frame, 64), out: make([]memtable.Buf, 32)}
 	return w
 }
 
@@ -220,14 +218,14 @@ func (w *worker) frame(n uint64) []byte {
 // send sends at most n frames, of one buffer each.
 func (w *worker) send(n int) int {
 	out := w.out[:min(n, len(w.out))]
-	out = out[:w.cache.Get(out)]
+	out = out[:w.r.Tx(w.pair).Get(out)]
 	for i := range out {
 		if !vnet.Load(&out[i], w.frame(w.next+uint64(i))) {
 			w.r.t.Fatal("the frame does not fit")
 		}
 	}
 	k := w.r.Tx(w.pair).Send(out)
-	w.cache.Put(out[k:])
+	w.r.Tx(w.pair).Put(out[k:])
 	w.next += uint64(k)
 	return k
 }
@@ -272,7 +270,11 @@ func (w *worker) turn(ctx context.Context, total, window int) {
 		if w.receive() > 0 || sent > 0 {
 			continue
 		}
-		if err := w.r.Rx(w.pair).Wait(ctx); err != nil {
+		wait := w.r.Rx(w.pair).Wait
+		if w.next == w.got {
+			wait = w.r.Tx(w.pair).Wait // nothing is on the way
+		}
+		if err := wait(ctx); err != nil {
 			w.r.t.Errorf("%d of %d frames came back: %v, %+v", w.got-first, total, err, w.r.Stats())
 			return
 		}

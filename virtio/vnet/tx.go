@@ -135,6 +135,26 @@ func (t *Tx) refuse(b memtable.Buf) {
 	t.bufs.Put(t.back[:1])
 }
 
+// Get lends buffers of the queue's Buffers, to put frames into, and tells how
+// many: that is where what was sent comes back to, and is looked for if there are
+// too few. Put takes those back that were not sent.
+func (t *Tx) Get(dst []memtable.Buf) int {
+	t.enter()
+	defer t.leave()
+	n := t.bufs.Get(dst)
+	if n < len(dst) && t.reap() > 0 {
+		n += t.bufs.Get(dst[n:])
+	}
+	return n
+}
+
+// Put takes back buffers that were not sent.
+func (t *Tx) Put(src []memtable.Buf) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.bufs.Put(src)
+}
+
 // Reap gives the buffers back that the device is done with, and says how many
 // frames that were.
 func (t *Tx) Reap() int {
