@@ -11,7 +11,7 @@ import (
 	"testing"
 )
 
-// What docs/memory.md may name between backquotes, and is held to.
+// What docs/memory.md and docs/sharing.md may name between backquotes, and is held to.
 var (
 	span       = regexp.MustCompile("`([^`]+)`")
 	testName   = regexp.MustCompile(`^([a-z][a-z0-9/-]*): ((?:Test|Fuzz|Example|Benchmark)\w*)$`)
@@ -156,6 +156,12 @@ func TestThePageAboutMemoryNamesWhatThereIs(t *testing.T) {
 	}
 	if rows := strings.Count(page, "\n|"); rows < 60 {
 		t.Errorf("the page has %d rows", rows)
+	}
+}
+
+func TestThePageAboutSharingNamesWhatThereIs(t *testing.T) {
+	for _, wrong := range wrongIn(read(t, "docs/sharing.md"), read(t, "Makefile"), packages{}) {
+		t.Error(wrong)
 	}
 }
 
