@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -39,7 +40,7 @@ type puppet struct {
 	random *rand.Rand
 	blocks []patterned
 	serial uint64
-	events map[EventKind]int
+	events [Gone + 1]atomic.Int64 // extents, by kind
 }
 
 // patterned is a block with something of ours in it.
@@ -68,7 +69,6 @@ func (b *patterned) check() error {
 func (p *puppet) run() {
 	ctx := context.Background()
 	p.random = rand.New(rand.NewPCG(uint64(os.Getpid()), 1))
-	p.events = make(map[EventKind]int)
 	if at := os.Getenv(socketVar + "_OCCUPY"); at != "" {
 		var addr, n uint64
 		if _, err := fmt.Sscanf(at, "%x+%x", &addr, &n); err != nil {
@@ -86,7 +86,7 @@ func (p *puppet) run() {
 		return
 	}
 	p.s = s
-	s.Watch(func(e Event) { p.events[e.Kind] += len(e.Extents) })
+	s.Watch(func(e Event) { p.events[e.Kind].Add(int64(len(e.Extents))) })
 	fmt.Println("ok attached")
 	for in := bufio.NewScanner(os.Stdin); in.Scan(); {
 		said, err := p.do(ctx, strings.Fields(in.Text()))
@@ -160,7 +160,7 @@ func (p *puppet) do(ctx context.Context, words []string) (string, error) {
 		}
 		return "", err
 	case "events":
-		return fmt.Sprint(p.events[Allocated], p.events[Leaving], p.events[Gone]), nil
+		return fmt.Sprint(p.events[Allocated].Load(), p.events[Leaving].Load(), p.events[Gone].Load()), nil
 	case "fail": // the system call that is so many from now on
 		p.k.arm(unix.ENOMEM, n)
 		return "", nil
