@@ -28,6 +28,8 @@ type platter struct {
 
 	// answer decides on a request that was done with this status: what the
 	// device says. hold: it never says anything. nil: the truth.
+	// heals: the next connection's does not ask.
+	heals  bool
 	answer func(h vblk.Header, s vblk.Status) (status vblk.Status, short int, hold bool)
 	// quick has every request done without a look at it, and without allocating.
 	quick bool
@@ -54,7 +56,11 @@ func (p *platter) Spec() vhost.Spec {
 }
 
 func (p *platter) Open(s *vhost.Session) (vhost.Handler, error) {
-	p.edit(func() { p.held = 0 })
+	p.edit(func() {
+		if p.held = 0; p.heals {
+			p.answer, p.served, p.heals = nil, nil, false
+		}
+	})
 	p.opened <- s
 	return &head{p: p}, nil
 }

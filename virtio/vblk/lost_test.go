@@ -67,9 +67,12 @@ func TestRequestsAreSentAgainToTheNextDevice(t *testing.T) {
 				eventually(t, "traffic", func() bool { return r.Stats().Queues[0].Completed > before+20 })
 				(<-p.opened).Fail(errKilled)
 			}
-			eventually(t, "the last device", func() bool { return r.Stats().Down == nil && r.Stats().Losses == 20 })
 			close(stop)
 			all.Wait()
+			// A device that dies before it was ever used is no loss.
+			if s := r.Stats(); s.Losses == 0 || s.Losses > 20 {
+				t.Errorf("%d losses", s.Losses)
+			}
 			for i, q := range r.Stats().Queues {
 				if q.Lent != 0 || q.Submitted != q.Completed || q.Failed != 0 || q.Err != nil {
 					t.Errorf("queue %d: %+v", i, q)
@@ -93,7 +96,7 @@ func TestAFlushIsSentAgainLast(t *testing.T) {
 		t.Fatal(n, err)
 	}
 	p.awaitHeld(t, 3)
-	p.edit(func() { p.answer, p.served = nil, nil })
+	p.edit(func() { p.heals = true })
 	(<-p.opened).Fail(errKilled)
 	for _, d := range collect(t, q, 3) {
 		must(t, d.Err)
@@ -111,7 +114,7 @@ func TestOnceFailsWhatWasLost(t *testing.T) {
 	result := make(chan error, 1)
 	go func() { result <- r.Flush(t.Context()) }()
 	p.awaitHeld(t, 1)
-	p.edit(func() { p.answer, p.served = nil, nil })
+	p.edit(func() { p.heals = true })
 	(<-p.opened).Fail(errKilled)
 	if err := <-result; !errors.Is(err, vblk.ErrLost) {
 		t.Errorf("a flush that was lost: %v", err)
@@ -183,7 +186,7 @@ func TestBuffersStayLentBeyondTheWait(t *testing.T) {
 	default:
 	}
 	p.awaitHeld(t, 2)
-	p.edit(func() { p.answer = nil; p.data[7] = 0x5a })
+	p.edit(func() { p.heals = true; p.data[7] = 0x5a })
 	(<-p.opened).Fail(errKilled)
 	<-lent.Back
 	if b.VA.Bytes(512)[7] != 0x5a {
@@ -233,7 +236,7 @@ func TestPauseWaitsForWhatIsLent(t *testing.T) {
 		t.Errorf("a pause with a request in flight: %v", err)
 	}
 	r.Resume()
-	p.edit(func() { p.answer = nil })
+	p.edit(func() { p.heals = true })
 	(<-p.opened).Fail(errKilled)
 	must(t, <-lost)
 	must(t, r.Pause(t.Context()))
