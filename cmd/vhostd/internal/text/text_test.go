@@ -59,3 +59,14 @@ func TestAgesHaveTheirTwoLargestUnits(t *testing.T) {
 		}
 	}
 }
+
+func TestCountsKeepThreeDigitsAtTheEdgesOfUnits(t *testing.T) {
+	for v, want := range map[float64]string{
+		0: "0", 7: "7", 0.25: "0.25", 999: "999", 999.6: "1.00k", 1000: "1.00k", 9994: "9.99k", 9996: "10.0k",
+		99940: "99.9k", 99960: "100k", 999600: "1.00M", 1488095: "1.49M", 1e10: "10.0G", 1e18: "1000P",
+	} {
+		if got := Count(v); got != want {
+			t.Errorf("%v is %q, want %q", v, got, want)
+		}
+	}
+}

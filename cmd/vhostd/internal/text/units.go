@@ -38,3 +38,22 @@ func Age(d time.Duration) string {
 	}
 	return fmt.Sprintf("%dd%02dh", s/86400, s/3600%24)
 }
+
+// Count writes a number of things with three digits and a decimal unit, as rates
+// are told: 1.49M.
+func Count(v float64) string {
+	unit := ""
+	for _, next := range []string{"k", "M", "G", "T", "P"} {
+		if v < 999.5 {
+			break
+		}
+		v, unit = v/1000, next
+	}
+	switch {
+	case v >= 99.95 || v == math.Trunc(v) && unit == "":
+		return fmt.Sprintf("%.0f%s", v, unit)
+	case v >= 9.995:
+		return fmt.Sprintf("%.1f%s", v, unit)
+	}
+	return fmt.Sprintf("%.2f%s", v, unit)
+}
