@@ -22,6 +22,7 @@ type cli struct {
 	Show    showCommand    `cmd:"" help:"Look at a running one."`
 	Mem     memCommand     `cmd:"" help:"Look at the memory of a program that has an arena."`
 	Probe   probeCommand   `cmd:"" help:"Ask any vhost-user back-end what it can do, and what about it is unusual."`
+	Pktgen  pktgenCommand  `cmd:"" help:"Send, receive or reflect frames through any vhost-user network back-end."`
 	Version versionCommand `cmd:"" help:"Say which vhostd this is."`
 }
 

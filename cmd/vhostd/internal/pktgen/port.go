@@ -1,0 +1,133 @@
+package pktgen
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/vhostd/vhostd/memfd"
+	"github.com/vhostd/vhostd/vhost"
+	"github.com/vhostd/vhostd/virtio"
+	"github.com/vhostd/vhostd/virtio/vnet"
+)
+
+// port is a driver and all that it is made of, from the memory up.
+type port struct {
+	*vnet.Driver
+	front  *vhost.Frontend
+	arena  *memfd.Arena
+	pool   *memfd.Pool
+	caches []*memfd.Cache // by ring
+	undo   []func() error // newest last
+}
+
+// closing is how long a back-end may take to let go.
+const closing = 5 * time.Second
+
+// openPort brings a port up. What it made is gone if there is an error.
+func openPort(ctx context.Context, c *Config) (p *port, err error) {
+	features, err := c.features()
+	if err != nil {
+		return nil, err
+	}
+	p = new(port)
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, p.close())
+		}
+	}()
+	rings, err := p.memory(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	if err = p.connect(ctx, c); err != nil {
+		return nil, err
+	}
+	p.Driver, err = vnet.Open(ctx, vnet.DriverConfig{
+		Transport: p.front, Rings: rings, Memory: p.arena, Pairs: c.Pairs, Size: uint16(c.Ring),
+		Features: features, MTU: uint16(c.MTU), MAC: c.Src,
+		Buffers: func(ring int) vnet.Buffers { return p.caches[ring] },
+	})
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", c.Socket, err)
+	}
+	p.later(func() error {
+		ctx, cancel := context.WithTimeout(context.Background(), closing)
+		defer cancel()
+		return p.Driver.Close(ctx)
+	})
+	return p, nil
+}
+
+// later has do done when the port is closed.
+func (p *port) later(do func() error) { p.undo = append(p.undo, do) }
+
+// close gives everything back, newest first.
+func (p *port) close() (err error) {
+	for len(p.undo) > 0 {
+		last := len(p.undo) - 1
+		err = errors.Join(err, p.undo[last]())
+		p.undo = p.undo[:last]
+	}
+	return err
+}
+
+// memory makes the arena, a heap for rings and a pool for frames.
+func (p *port) memory(ctx context.Context, c *Config) (rings *memfd.Heap, err error) {
+	o := c.Memory
+	o.Name = "pktgen"
+	if p.arena, err = memfd.New(o); err != nil {
+		return nil, err
+	}
+	p.later(p.arena.Close)
+	if rings, err = p.arena.Heap("rings", memfd.HeapOptions{Shared: true, Node: memfd.AnyNode}); err != nil {
+		return nil, err
+	}
+	p.later(rings.Close)
+	// Each queue may have all that its ring and its cache hold, and a burst.
+	const cache = 4 * mostBurst
+	count := 2 * c.Pairs * (c.Ring + cache + 2*mostBurst)
+	p.pool, err = p.arena.Pool(ctx, "frames", memfd.PoolOptions{
+		Size: uint32(c.Buffer), Count: count, Resident: count, Cache: cache, Node: memfd.AnyNode,
+	})
+	if err != nil {
+		return nil, err
+	}
+	p.later(p.pool.Close)
+	for i := range 2 * c.Pairs {
+		if c.Mode == Reflect && i%2 == 1 {
+			p.caches = append(p.caches, p.caches[i-1]) // its buffers go from one ring to the other
+			continue
+		}
+		cache := p.pool.Cache()
+		p.caches = append(p.caches, cache)
+		p.later(func() error { cache.Close(); return nil })
+	}
+	return rings, nil
+}
+
+// connect finds the back-end, or has it find us.
+func (p *port) connect(ctx context.Context, c *Config) (err error) {
+	if c.Wait > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, c.Wait)
+		defer cancel()
+	}
+	f := vhost.FrontendConfig{Device: virtio.Net, Memory: p.arena, Queues: 2 * c.Pairs}
+	if c.Listen {
+		var l *net.UnixListener
+		if l, err = vhost.Listen(c.Socket, vhost.ListenOptions{UID: -1, GID: -1}); err != nil {
+			return err
+		}
+		p.front, err = vhost.Accept(ctx, l, f)
+	} else {
+		p.front, err = vhost.Dial(ctx, c.Socket, f)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", c.Socket, err)
+	}
+	p.later(p.front.Close)
+	return nil
+}
