@@ -3,6 +3,7 @@ package vhost
 import (
 	"context"
 	"errors"
+	"sync"
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
@@ -25,6 +26,10 @@ type line struct {
 	errFD          int
 	waits          atomic.Uint64
 	why            atomic.Pointer[error]
+
+	mu       sync.Mutex
+	done     <-chan struct{} // of the context that Wait was last called with
+	unfollow func() bool     // ends that its end wakes calls; nil: it does not
 }
 
 // newLine makes the files of ring i.
@@ -63,14 +68,15 @@ func (n *line) Ring() { n.kick.Ring() }
 
 // Wait implements [virtio.Line]. It may return though nothing was used.
 func (n *line) Wait(ctx context.Context) error {
-	if ctx.Done() != nil {
-		stop := context.AfterFunc(ctx, n.calls.Wake)
-		defer stop()
+	n.follow(ctx)
+	if ctx.Err() != nil {
+		return context.Cause(ctx) // what its end wakes was perhaps woken before
 	}
 	n.waits.Add(1)
 	open := n.calls.Wait(false)
 	switch {
 	case !open:
+		n.follow(context.Background())
 		if why := n.why.Load(); why != nil {
 			return *why
 		}
@@ -81,9 +87,28 @@ func (n *line) Wait(ctx context.Context) error {
 	return nil
 }
 
+// follow has the end of ctx wake calls from now on. A worker waits thousands of
+// times a second, and always with one context: it is followed once.
+func (n *line) follow(ctx context.Context) {
+	done := ctx.Done()
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if done == n.done {
+		return
+	}
+	if n.unfollow != nil {
+		n.unfollow()
+	}
+	n.done, n.unfollow = done, nil
+	if done != nil {
+		n.unfollow = context.AfterFunc(ctx, n.calls.Wake)
+	}
+}
+
 // close ends every Wait with why, and gives the files back.
 func (n *line) close(why error) {
 	n.why.CompareAndSwap(nil, &why)
+	n.follow(context.Background())
 	if n.calls != nil {
 		_ = n.calls.Close()
 	}
