@@ -1,14 +1,18 @@
 package main
 
 import (
+	"context"
 	"net"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 	"golang.org/x/sys/unix"
+
+	"github.com/vhostd/vhostd/cmd/vhostd/internal/control"
 )
 
 func TestMain(m *testing.M) {
@@ -32,6 +36,7 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
+			"busy":    busy,
 			"listens": listens,
 			"stale":   stale,
 			"term":    term,
@@ -83,4 +88,24 @@ func term(ts *testscript.TestScript, neg bool, args []string) {
 	}))
 	ts.Check(credErr)
 	ts.Check(unix.Kill(int(peer.Pid), unix.SIGTERM))
+}
+
+// busy waits until frames come in at the port of the daemon whose socket that is.
+func busy(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: busy SOCKET")
+	}
+	client := control.NewClient(ts.MkAbs("ctl.sock"))
+	port := strings.TrimSuffix(args[0], ".sock")
+	frames := func() uint64 {
+		all, err := control.Get[control.Stats](context.Background(), client, "stats", port)
+		ts.Check(err)
+		return all.Items[0].InFrames
+	}
+	before := frames()
+	for end := time.Now().Add(10 * time.Second); frames() == before; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			ts.Fatalf("no frames come in at %s", args[0])
+		}
+	}
 }

@@ -47,7 +47,7 @@ func (p *pace) allow(now int64, burst int) (n int, wait time.Duration) {
 		p.sent += float64(n)
 		return n, 0
 	}
-	return 0, time.Duration((p.sent + 1 - due) / p.rate * 1e9)
+	return 0, max(time.Duration((p.sent+1-due)/p.rate*1e9), 1)
 }
 
 // undo is for frames that were allowed and not sent.

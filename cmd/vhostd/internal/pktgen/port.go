@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"time"
 
 	"github.com/vhostd/vhostd/memfd"
@@ -27,23 +28,25 @@ type port struct {
 const closing = 5 * time.Second
 
 // openPort brings a port up. What it made is gone if there is an error.
-func openPort(ctx context.Context, c *Config) (p *port, err error) {
+func openPort(ctx context.Context, c *Config) (*port, error) {
+	p := new(port)
+	if err := p.open(ctx, c); err != nil {
+		return nil, errors.Join(err, p.close())
+	}
+	return p, nil
+}
+
+func (p *port) open(ctx context.Context, c *Config) error {
 	features, err := c.features()
 	if err != nil {
-		return nil, err
+		return err
 	}
-	p = new(port)
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, p.close())
-		}
-	}()
 	rings, err := p.memory(ctx, c)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if err = p.connect(ctx, c); err != nil {
-		return nil, err
+		return err
 	}
 	p.Driver, err = vnet.Open(ctx, vnet.DriverConfig{
 		Transport: p.front, Rings: rings, Memory: p.arena, Pairs: c.Pairs, Size: uint16(c.Ring),
@@ -51,14 +54,14 @@ func openPort(ctx context.Context, c *Config) (p *port, err error) {
 		Buffers: func(ring int) vnet.Buffers { return p.caches[ring] },
 	})
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", c.Socket, err)
+		return fmt.Errorf("%s: %w", c.Socket, err)
 	}
 	p.later(func() error {
 		ctx, cancel := context.WithTimeout(context.Background(), closing)
 		defer cancel()
 		return p.Driver.Close(ctx)
 	})
-	return p, nil
+	return nil
 }
 
 // later has do done when the port is closed.
@@ -91,6 +94,7 @@ func (p *port) memory(ctx context.Context, c *Config) (rings *memfd.Heap, err er
 	count := 2 * c.Pairs * (c.Ring + cache + 2*mostBurst)
 	p.pool, err = p.arena.Pool(ctx, "frames", memfd.PoolOptions{
 		Size: uint32(c.Buffer), Count: count, Resident: count, Cache: cache, Node: memfd.AnyNode,
+		Straddle: c.Buffer > os.Getpagesize(), // jumbo frames, on pages of the system
 	})
 	if err != nil {
 		return nil, err

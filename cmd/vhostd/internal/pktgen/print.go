@@ -13,7 +13,7 @@ import (
 // Print writes a report for people.
 func (p *Report) Print(w io.Writer) error {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s, %d pairs, %v with %s: %s\n", p.Mode, p.Queues.Pairs,
+	fmt.Fprintf(&b, "%s, pairs: %d, %v with %s: %s\n", p.Mode, p.Queues.Pairs,
 		time.Duration(p.Seconds*1e9).Round(time.Millisecond), text.Clean(p.Peer), strings.Join(p.Features, " "))
 	fmt.Fprintf(&b, "memory: %d regions of %d (%s pages): %s used, %s shared, %s waste\n", p.Memory.Regions, p.Memory.Max,
 		sizes(p.Memory.Pages), text.Size(p.Memory.Used), text.Size(p.Memory.Shared), text.Size(p.Memory.Waste))

@@ -13,6 +13,7 @@ type reflector struct{ receiver }
 func (r *reflector) work(ctx context.Context) {
 	defer r.begin(ctx)()
 	rx, tx := r.p.Rx(r.pair), r.p.Tx(r.pair)
+	defer r.drain(tx)
 	for !r.done.Load() {
 		n := rx.Receive(r.frames[:r.c.Burst+mostPieces])
 		if n == 0 {

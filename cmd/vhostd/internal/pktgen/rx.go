@@ -18,11 +18,11 @@ type receiver struct {
 // smallest that are used.
 const mostPieces = 33
 
-// work receives until ctx ends.
+// work receives until ctx ends, and then what had arrived by then.
 func (r *receiver) work(ctx context.Context) {
 	defer r.begin(ctx)()
 	rx := r.p.Rx(r.pair)
-	for {
+	for last := r.c.Ring; last > 0; {
 		// There is always room for the longest frame, and for a burst of short ones.
 		n := rx.Receive(r.frames[:r.c.Burst+mostPieces])
 		if n == 0 {
@@ -34,7 +34,7 @@ func (r *receiver) work(ctx context.Context) {
 		r.take(r.frames[:n])
 		rx.Release(r.frames[:n])
 		if r.done.Load() {
-			return
+			last -= n // of a ring that may be filled again and again
 		}
 	}
 }

@@ -124,12 +124,3 @@ func (s *sender) send(tx *vnet.Tx, bufs []memtable.Buf) (n int) {
 		}
 	}
 }
-
-// drain waits until the back-end has taken everything.
-func (s *sender) drain(tx *vnet.Tx) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.ctx), s.c.Drain)
-	defer cancel()
-	for tx.Reap(); tx.Lent() > 0 && ctx.Err() == nil; tx.Reap() {
-		time.Sleep(100 * time.Microsecond)
-	}
-}

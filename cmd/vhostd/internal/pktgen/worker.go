@@ -4,8 +4,10 @@ import (
 	"context"
 	"runtime"
 	"sync/atomic"
+	"time"
 
 	"github.com/vhostd/vhostd/cmd/vhostd/internal/histogram"
+	"github.com/vhostd/vhostd/virtio/vnet"
 )
 
 // run is what all workers of a run know.
@@ -66,4 +68,14 @@ func (w *worker) idle(wait func(context.Context) error) bool {
 		return false
 	}
 	return true
+}
+
+// drain waits until the back-end has taken all that was sent, but no longer than
+// Drain.
+func (w *worker) drain(tx *vnet.Tx) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(w.ctx), w.c.Drain)
+	defer cancel()
+	for tx.Reap(); tx.Lent() > 0 && ctx.Err() == nil; tx.Reap() {
+		time.Sleep(100 * time.Microsecond)
+	}
 }
