@@ -43,7 +43,8 @@ test: go-version soft-deps build ## run all tests, each group against its budget
 
 test-long: go-version soft-deps build ## run all tests under the race detector, and fuzz each target for a minute
 	@$(TESTGROUPS) $(lint) $(nobody) $(conformance) 'race:1200:MEMFD_TEST_ROUNDS=200 $(GO) test -json -race -count=1 $(UNIT)' \
-		'fuzz:3600:$(GO) run ./tools/fuzz -go $(GO) -time 60s' $(peers) $(qemu)
+		'fuzz:3600:$(GO) run ./tools/fuzz -go $(GO) -time 60s' \
+		'peers:900:PEERS_TEST_ROUNDS=10000 PEERS_TEST_KILLS=100 $(GO) test -json -count=1 -timeout 45m ./qemu-test/peers' $(qemu)
 
 race: go-version ## run the unit tests under the race detector
 	@$(TESTGROUPS) $(race)
