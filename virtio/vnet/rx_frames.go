@@ -1,6 +1,8 @@
 package vnet
 
 import (
+	"encoding/binary"
+
 	"github.com/vhostd/vhostd/memtable"
 	"github.com/vhostd/vhostd/virtio"
 )
@@ -25,15 +27,14 @@ func (r *Rx) next(dst []Frame) (n int, _ verdict) {
 	if b.Len < Headroom+minFrame {
 		return 1, bad
 	}
-	// The header is copied once and judged by the copy: the device can change
-	// what lies there at any time.
-	raw := *(*[MaxHeader]byte)(b.VA.Bytes(MaxHeader))
-	h := Decode((*[10]byte)(raw[:10]))
-	h.NumBuffers = 1
+	// The header is read once, as two words, and judged by these: the device can
+	// change what lies there at any time.
+	raw := b.VA.Bytes(MaxHeader)
+	most, last := binary.LittleEndian.Uint64(raw), binary.LittleEndian.Uint32(raw[8:])
+	n = 1
 	if r.d.merged {
-		h.NumBuffers = uint16(raw[10]) | uint16(raw[11])<<8
+		n = int(last >> 16)
 	}
-	n = int(h.NumBuffers)
 	switch {
 	case n == 0 || n > int(r.d.cfg.Size):
 		return 1, bad
@@ -49,21 +50,29 @@ func (r *Rx) next(dst []Frame) (n int, _ verdict) {
 		f.Header = Header{}
 		size += uint64(f.Len)
 	}
-	if size > bufferGSO || h.Flags|h.GSOType != 0 && !h.accept(r.offload, uint32(size)-Headroom) {
+	h := &dst[0].Header
+	h.NumBuffers = uint16(n)
+	if size > bufferGSO {
 		return n, bad
 	}
-	dst[0].Header = h
+	// Most frames ask for nothing, and have a header of zeros.
+	if most != 0 && !h.accept(most, uint16(last), r.offload, uint32(size)-Headroom) {
+		return n, bad
+	}
 	return n, whole
 }
 
-// accept judges what a device left to us of a frame of size bytes, which may be
-// what f says, and clears what has no meaning (virtio 1.2, 5.1.6.4.2).
-func (h *Header) accept(f virtio.Features, size uint32) bool {
+// accept reads the header of a frame of size bytes, NumBuffers aside, judges what
+// the device left to us by f, and clears what has no meaning (virtio 1.2,
+// 5.1.6.4.2).
+func (h *Header) accept(most uint64, csumOffset uint16, f virtio.Features, size uint32) bool {
+	h.Flags, h.GSOType = uint8(most), uint8(most>>8)
+	h.HdrLen, h.GSOSize = uint16(most>>16), uint16(most>>32)
+	h.CsumStart, h.CsumOffset = uint16(most>>48), csumOffset
 	if h.Check(f, size) != OK {
 		return false
 	}
-	h.Flags &= NeedsCsum | DataValid
-	if !f.Has(FeatureCSUM) {
+	if h.Flags &= NeedsCsum | DataValid; !f.Has(FeatureCSUM) {
 		h.Flags = 0
 	}
 	return true
