@@ -125,7 +125,7 @@ func TestAMillionFramesAllocateNothing(t *testing.T) {
 	in, out := make([]vnet.Frame, 32), r.worker(0, 64)
 	bufs := out.out
 	tx, rx := r.Tx(0), r.Rx(0)
-	ctx := context.Background()
+	ctx := t.Context()
 	burst := func(total int) {
 		for sent, got := 0, 0; got < total; {
 			want := bufs[:min(32, total-sent, 128-(sent-got))]
