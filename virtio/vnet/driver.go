@@ -28,11 +28,11 @@ type Driver struct {
 	control control
 	filter  atomic.Pointer[filter] // nil: everything is received
 
-	reports chan report // rings that failed
-	retry   chan struct{}
-	ctx     context.Context // ends when the driver closes
-	cancel  context.CancelFunc
-	done    chan struct{} // its goroutine has ended
+	failed chan struct{}   // a ring did
+	retry  chan struct{}   // the device was left in the middle
+	ctx    context.Context // ends when the driver closes
+	cancel context.CancelFunc
+	done   chan struct{} // its goroutine has ended
 
 	mu    sync.Mutex
 	state state
@@ -58,7 +58,10 @@ func Open(ctx context.Context, cfg DriverConfig) (*Driver, error) {
 	if err != nil {
 		return nil, fmt.Errorf("network driver: %w", err)
 	}
-	d := &Driver{cfg: cfg, t: cfg.Transport, reports: make(chan report, 2*cfg.Pairs), retry: make(chan struct{}, 1), done: make(chan struct{})}
+	d := &Driver{
+		cfg: cfg, t: cfg.Transport,
+		failed: make(chan struct{}, 1), retry: make(chan struct{}, 1), done: make(chan struct{}),
+	}
 	d.state.changed = make(chan struct{})
 	d.state.pairs = cfg.Pairs
 	if d.features, err = cfg.choose(d.t.Features()); err == nil {

@@ -9,18 +9,11 @@ import (
 	"github.com/vhostd/vhostd/virtio"
 )
 
-// report is what a worker, or the device, tells of a ring that is broken.
-type report struct {
-	ring int
-	err  error
-}
-
-// report has the driver's goroutine restart ring i. It does not block: there is
-// room for one report of each ring, and a ring makes one until it was restarted.
-func (d *Driver) report(i int, err error) {
+// poke has the driver's goroutine look for rings that failed. It does not block.
+func (d *Driver) poke() {
 	select {
-	case d.reports <- report{i, err}:
-	default:
+	case d.failed <- struct{}{}:
+	default: // it will look anyhow
 	}
 }
 
@@ -39,8 +32,12 @@ func (d *Driver) live() {
 				return
 			}
 			d.happened(e)
-		case r := <-d.reports:
-			d.heal(r)
+		case <-d.failed:
+			for r := range d.all {
+				if err := r.failure(); err != nil {
+					d.heal(r, err)
+				}
+			}
 		case <-d.retry:
 			d.turn(func() error {
 				if d.now().present {
@@ -65,8 +62,7 @@ func (d *Driver) happened(e virtio.TransportEvent) {
 			if why == nil {
 				why = errUntold
 			}
-			r.set(func() { r.running, r.failed = false, true })
-			d.heal(report{i, fmt.Errorf("the device serves ring %d no more: %w", i, why)})
+			r.set(func() { r.fail(fmt.Errorf("the device serves ring %d no more: %w", i, why)) })
 		}
 	case virtio.NeedsReset:
 		d.tellChange(Change{Kind: DeviceBroken, Err: e.Err})
@@ -76,6 +72,7 @@ func (d *Driver) happened(e virtio.TransportEvent) {
 		d.edit(func(s *state) { s.lost++ })
 		d.tellChange(Change{Kind: DeviceLost, Err: e.Err})
 	case virtio.Back:
+		d.edit(func(s *state) { s.gone = false })
 		d.turn(func() error { return d.serve(d.ctx, e.Resumes) })
 		if d.now().present {
 			d.configChanged()
@@ -142,22 +139,21 @@ func (d *Driver) reset(ctx context.Context) error {
 
 // heal restarts one ring, and where the transport cannot, the device. Its
 // buffers are back before the device has it again.
-func (d *Driver) heal(b report) {
-	r := d.ring(b.ring)
+func (d *Driver) heal(r *ring, why error) {
 	if wait := restartPause - time.Since(r.restart); wait > 0 {
-		time.AfterFunc(wait, func() { d.report(b.ring, b.err) })
+		time.AfterFunc(wait, d.poke)
 		return
 	}
 	r.restart = time.Now()
-	d.tellChange(Change{Kind: QueueBroken, Queue: b.ring, Err: b.err})
+	d.tellChange(Change{Kind: QueueBroken, Queue: r.index, Err: why})
 	d.turn(func() error {
-		if !d.now().present || !r.isFailed() {
+		if !d.now().present || r.failure() == nil {
 			return nil // it was, or will be, restarted with the device
 		}
-		if _, err := d.t.Disconnect(d.ctx, b.ring); err != nil {
+		if _, err := d.t.Disconnect(d.ctx, r.index); err != nil {
 			return d.reset(d.ctx)
 		}
-		d.renew(b.ring)
+		d.renew(r.index)
 		if err := d.connect(d.ctx, r); err != nil {
 			return err
 		}

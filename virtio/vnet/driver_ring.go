@@ -37,7 +37,7 @@ type ring struct {
 	held    bool          // nothing is to be sent: its pair is not in use
 	paused  bool          // … until Resume
 	closed  bool          // for ever
-	failed  bool          // the driver has been told, and will restart the ring
+	failed  error         // why the driver has to restart the ring; nil: it has not
 	changed chan struct{} // closed when one of the above changes
 	restart time.Time     // the last one
 	faults  bool          // as it was before the gate was taken
@@ -78,9 +78,9 @@ func (r *ring) leave() {
 // fail stops the ring because of err and has the driver restart it.
 func (r *ring) fail(err error) {
 	r.stop()
-	if !r.failed {
-		r.failed = true
-		r.d.report(r.index, err)
+	if r.failed == nil {
+		r.failed = err
+		r.d.poke()
 	}
 }
 
@@ -104,11 +104,14 @@ func (r *ring) set(change func()) {
 	r.wake()
 }
 
-// isFailed says whether the ring needs a restart.
-func (r *ring) isFailed() bool {
+// failure says why the ring needs a restart; nil: it does not.
+func (r *ring) failure() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.failed || r.q.Err() != nil
+	if r.failed != nil {
+		return r.failed
+	}
+	return r.q.Err()
 }
 
 // park waits until the device has called, or anything changed. ready, with the

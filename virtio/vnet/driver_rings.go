@@ -128,7 +128,7 @@ func (d *Driver) renew(i int) {
 // If goOn is true they go on where they were: what is lent stays so.
 func (d *Driver) serve(ctx context.Context, goOn bool) error {
 	for r := range d.all {
-		if !goOn || r.isFailed() {
+		if !goOn || r.failure() != nil {
 			d.renew(r.index)
 		}
 		if err := d.connect(ctx, r); err != nil {
@@ -141,7 +141,7 @@ func (d *Driver) serve(ctx context.Context, goOn bool) error {
 	for r := range d.all {
 		d.run(r)
 	}
-	d.edit(func(s *state) { s.present, s.gone = true, false })
+	d.edit(func(s *state) { s.present = true })
 	return nil
 }
 
@@ -158,7 +158,7 @@ func (d *Driver) connect(ctx context.Context, r *ring) error {
 		return err
 	}
 	r.set(func() {
-		r.line, r.failed = line, false
+		r.line, r.failed = line, nil
 		r.q.Connect(line)
 	})
 	if r.index%2 == 0 {

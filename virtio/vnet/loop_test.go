@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/vhostd/vhostd/memfd"
@@ -24,6 +25,8 @@ type loop struct {
 	worker   *memtable.Reader
 	in, out  virtio.Burst
 	closing  sync.Once
+	serving  sync.Mutex   // either the device is served, or it is changed
+	refuse   atomic.Int32 // so many rings more are not connected
 }
 
 func newLoop(a *memfd.Arena, f virtio.Features) *loop {
@@ -44,6 +47,9 @@ func (l *loop) WriteConfig(context.Context, int, []byte) error { return errors.E
 func (l *loop) Events() <-chan virtio.TransportEvent           { return l.events }
 
 func (l *loop) Connect(_ context.Context, i int, p virtio.Placement) (virtio.Line, error) {
+	if l.refuse.Add(-1) >= 0 {
+		return nil, errTest
+	}
 	l.places[i] = p
 	return quietLine{}, nil
 }
@@ -63,22 +69,26 @@ func (l *loop) Start(context.Context) error {
 	if err != nil {
 		return err
 	}
+	l.serving.Lock()
+	defer l.serving.Unlock()
 	for i, q := range l.queues {
 		part := func(b memtable.Buf) []byte { return b.VA.Bytes(uint64(b.Len)) }
 		p := l.places[i]
-		q.Configure(&virtio.View{
-			Ring: virtio.Ring{Size: p.Size, Desc: part(p.Desc), Avail: part(p.Avail), Used: part(p.Used)}, Mem: table, Features: l.features,
-		})
+		ring := virtio.Ring{Size: p.Size, Desc: part(p.Desc), Avail: part(p.Avail), Used: part(p.Used)}
+		q.SetPosition(p.Position, virtio.UsedIndex(ring))
+		q.Configure(&virtio.View{Ring: ring, Mem: table, Features: l.features})
 	}
 	return nil
 }
 
-func (l *loop) Disconnect(_ context.Context, i int) (virtio.Position, error) {
-	l.queues[i].Configure(nil)
-	return l.queues[i].Position(), nil
+// Disconnect is what it cannot do: a driver has to reset it.
+func (l *loop) Disconnect(context.Context, int) (virtio.Position, error) {
+	return 0, errors.ErrUnsupported
 }
 
 func (l *loop) Reset(context.Context) error {
+	l.serving.Lock()
+	defer l.serving.Unlock()
 	for i := range l.queues {
 		l.queues[i].Configure(nil)
 	}
@@ -97,6 +107,8 @@ func (l *loop) take() int { return l.serve(1, &l.in, virtio.Readable, 0) }
 func (l *loop) give(size uint32) int { return l.serve(0, &l.out, virtio.Writable, size) }
 
 func (l *loop) serve(i int, b *virtio.Burst, d virtio.Dir, size uint32) int {
+	l.serving.Lock()
+	defer l.serving.Unlock()
 	q := l.queues[i]
 	l.worker.Enter()
 	defer l.worker.Leave()
@@ -118,63 +130,89 @@ func (l *loop) serve(i int, b *virtio.Burst, d virtio.Dir, size uint32) int {
 
 const burst = 32
 
-// BenchmarkDriver is bursts of 32 frames through a driver whose device is the
-// same goroutine, so that what it does is in the figures.
-func BenchmarkDriver(b *testing.B) {
+// newLoopDriver is a driver over a loop, both closed at the end.
+func newLoopDriver(t testing.TB, change func(vnet.Change)) (*loop, *vnet.Driver) {
+	t.Helper()
 	arena, err := memfd.New(memfd.Options{NoHuge: true})
-	ok(b, err)
+	ok(t, err)
 	heap, err := arena.Heap("rings", memfd.HeapOptions{Shared: true, Node: memfd.AnyNode})
-	ok(b, err)
-	pool, err := arena.Pool(b.Context(), "frames", memfd.PoolOptions{Size: 2048, Count: 1024, Node: memfd.AnyNode})
-	ok(b, err)
+	ok(t, err)
+	pool, err := arena.Pool(t.Context(), "frames", memfd.PoolOptions{Size: 2048, Count: 1024, Node: memfd.AnyNode})
+	ok(t, err)
 	f := virtio.FeatureVersion1 | virtio.FeatureInOrder | virtio.FeatureIndirect | vnet.FeatureMrgRxbuf
 	l := newLoop(arena, f)
-	caches := map[int]*memfd.Cache{}
-	d, err := vnet.Open(b.Context(), vnet.DriverConfig{
-		Transport: l, Rings: heap, Memory: arena,
-		Buffers: func(ring int) vnet.Buffers { caches[ring] = pool.Cache(); return caches[ring] },
+	var caches []*memfd.Cache
+	d, err := vnet.Open(t.Context(), vnet.DriverConfig{
+		Transport: l, Rings: heap, Memory: arena, OnChange: change,
+		Buffers: func(int) vnet.Buffers {
+			caches = append(caches, pool.Cache())
+			return caches[len(caches)-1]
+		},
 	})
-	ok(b, err)
-	b.Cleanup(func() {
-		ok(b, d.Close(context.Background()))
-		caches[0].Close()
-		caches[1].Close()
-		ok(b, errors.Join(l.Close(), pool.Close(), heap.Close(), arena.Close()))
+	ok(t, err)
+	t.Cleanup(func() {
+		ok(t, d.Close(context.Background()))
+		for _, c := range caches {
+			c.Close()
+		}
+		ok(t, errors.Join(l.Close(), pool.Close(), heap.Close(), arena.Close()))
 	})
-	perFrame := func(b *testing.B) {
-		b.ReportAllocs()
-		b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/burst, "ns/frame")
-	}
+	return l, d
+}
+
+// round sends and receives one burst, and says whether all of it went.
+func (l *loop) round(d *vnet.Driver) bool {
 	bufs, frames := make([]memtable.Buf, burst), make([]vnet.Frame, burst)
-	tx, rx := d.Tx(0), d.Rx(0)
-	b.Run("send", func(b *testing.B) {
-		for b.Loop() {
-			tx.Get(bufs)
-			for i := range bufs {
-				bufs[i].Len = vnet.Headroom + 60
+	bufs = bufs[:d.Tx(0).Get(bufs)]
+	for i := range bufs {
+		bufs[i].Len = vnet.Headroom + 60
+	}
+	n := d.Tx(0).Send(bufs)
+	d.Tx(0).Put(bufs[n:])
+	if n == 0 {
+		return false
+	}
+	sent := l.take()
+	got := l.give(60)
+	d.Rx(0).Release(frames[:d.Rx(0).Receive(frames)])
+	return sent == n && got == burst
+}
+
+// A device that cannot be brought up when it is back, or when it asked for a
+// reset, is tried again until it can.
+func TestADeviceThatIsNotReadyIsTriedAgain(t *testing.T) {
+	for name, events := range map[string][]virtio.TransportEventKind{
+		"back":  {virtio.Lost, virtio.Back},
+		"reset": {virtio.NeedsReset},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var broken atomic.Int32
+			l, d := newLoopDriver(t, func(c vnet.Change) {
+				if errors.Is(c.Err, errTest) {
+					broken.Add(1)
+				}
+			})
+			if !l.round(d) {
+				t.Fatal("frames do not go")
 			}
-			if tx.Send(bufs) != burst || l.take() != burst {
-				b.Fatal("not all frames were sent")
+			l.refuse.Store(3)
+			for _, e := range events {
+				l.events <- virtio.TransportEvent{Kind: e}
 			}
-		}
-		perFrame(b)
-	})
-	b.Run("receive", func(b *testing.B) {
-		for b.Loop() {
-			if l.give(60) != burst || rx.Receive(frames) != burst {
-				b.Fatal("not all frames were received")
-			}
-			rx.Release(frames)
-		}
-		perFrame(b)
-	})
-	b.Run("forward", func(b *testing.B) {
-		for b.Loop() {
-			l.give(60)
-			if n := rx.Receive(frames); tx.SendFrames(frames[:n]) != burst || l.take() != burst {
-				b.Fatal("not all frames were sent on")
-			}
-		}
-		perFrame(b)
-	})
+			eventually(t, "three attempts failed", func() bool { return broken.Load() == 3 })
+			eventually(t, "frames go again", func() bool { return d.Stats().Present && l.round(d) })
+		})
+	}
+}
+
+// Where the transport cannot take one ring back, a lie in it resets the device.
+func TestALieResetsADeviceWhoseRingsCannotBeTakenBack(t *testing.T) {
+	l, d := newLoopDriver(t, nil)
+	if !l.round(d) {
+		t.Fatal("frames do not go")
+	}
+	element(l.places[1].Used.VA.Bytes(uint64(l.places[1].Used.Len)), 0xffff, 0)
+	d.Tx(0).Reap()
+	eventually(t, "the device was reset", func() bool { return d.Stats().Restarts == 1 })
+	eventually(t, "frames go again", func() bool { return l.round(d) })
 }
