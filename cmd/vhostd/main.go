@@ -18,12 +18,13 @@ import (
 
 // cli is the command line.
 type cli struct {
-	Serve   serveCommand   `cmd:"" help:"Run the switch."`
-	Show    showCommand    `cmd:"" help:"Look at a running one."`
-	Mem     memCommand     `cmd:"" help:"Look at the memory of a program that has an arena."`
-	Probe   probeCommand   `cmd:"" help:"Ask any vhost-user back-end what it can do, and what about it is unusual."`
-	Pktgen  pktgenCommand  `cmd:"" help:"Send, receive or reflect frames through any vhost-user network back-end."`
-	Version versionCommand `cmd:"" help:"Say which vhostd this is."`
+	Serve    serveCommand    `cmd:"" help:"Run the switch."`
+	Show     showCommand     `cmd:"" help:"Look at a running one."`
+	Mem      memCommand      `cmd:"" help:"Look at the memory of a program that has an arena."`
+	Probe    probeCommand    `cmd:"" help:"Ask any vhost-user back-end what it can do, and what about it is unusual."`
+	Pktgen   pktgenCommand   `cmd:"" help:"Send, receive or reflect frames through any vhost-user network back-end."`
+	Blkbench blkbenchCommand `cmd:"" help:"Read and write a disk through any vhost-user block back-end."`
+	Version  versionCommand  `cmd:"" help:"Say which vhostd this is."`
 }
 
 // Exit codes.

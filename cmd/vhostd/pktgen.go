@@ -19,10 +19,9 @@ import (
 
 // pktgenCommand moves frames through a back-end.
 type pktgenCommand struct {
-	Socket   string        `arg:"" help:"The back-end's socket."`
+	reach
+
 	Mode     pktgen.Mode   `default:"tx" placeholder:"tx|rx|txrx|reflect|rtt" help:"Send, receive, both at once, send back what comes, or send and measure how long it takes to come back."`
-	Listen   bool          `help:"Listen at the socket, for a back-end that connects to it."`
-	Wait     time.Duration `default:"5s" help:"How long to wait for the back-end; 0: for ever."`
 	Size     pktgen.Sizes  `default:"60" placeholder:"BYTES[:TIMES],…|imix" help:"Sizes of frames sent, without FCS."`
 	Flows    int           `default:"1" help:"Flows in each queue: they differ in their UDP ports."`
 	Burst    int           `default:"32" help:"Frames handled at once, at most."`
@@ -61,7 +60,7 @@ func (p *pktgenCommand) Run(ctx context.Context, o *output) (err error) {
 		defer i.Close()
 	}
 	c := pktgen.Config{
-		Socket: p.Socket, Listen: p.Listen, Wait: p.Wait, Mode: p.Mode, Sizes: p.Size, Flows: p.Flows, Burst: p.Burst,
+		Address: p.Address(), Mode: p.Mode, Sizes: p.Size, Flows: p.Flows, Burst: p.Burst,
 		Pairs: p.Pairs, Ring: p.Ring, Rate: p.Rate, Count: p.Count, Duration: p.Duration, Drain: p.Drain, Check: p.Check,
 		Poll: p.Poll, Dst: p.Dst, Src: p.Src, MTU: p.MTU, Buffer: p.Buffer, Without: p.Without, Memory: mem,
 	}

@@ -39,6 +39,16 @@ func nobody(t *testing.T) string {
 	return path
 }
 
+// public lets anybody connect to a socket, which takes the right to write.
+func public(t *testing.T, path string) {
+	t.Helper()
+	for _, f := range []string{filepath.Dir(path), path} {
+		if err := os.Chmod(f, 0o777); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // generate runs vhostd pktgen, as user 65534 without capabilities.
 func generate(t *testing.T, nobody string, args ...string) (g generated) {
 	t.Helper()
@@ -69,14 +79,9 @@ func TestPktgenRunsAsNobodyAgainstDPDK(t *testing.T) {
 					t.Skip("no hugepages:", err)
 				}
 			}
-			dir := shortDir(t)
-			path := filepath.Join(dir, "s")
+			path := filepath.Join(shortDir(t), "s")
 			p := StartTestpmd(t, Config{Devices: []string{fmt.Sprintf("net_vhost0,iface=%s", path)}, Queues: 1, Ring: 256, Mode: "io"})
-			for _, f := range []string{dir, path} { // connecting takes the right to write
-				if err := os.Chmod(f, 0o777); err != nil {
-					t.Fatal(err)
-				}
-			}
+			public(t, path)
 			p.Forward()
 			at := []string{path, "--page-sizes", c.name}
 			g := generate(t, runner, append(at, "--mode", "txrx", "--count", "1000000", "--size", "imix", "--flows", "4")...)

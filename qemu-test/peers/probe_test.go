@@ -3,15 +3,11 @@ package peers
 import (
 	"encoding/json"
 	"fmt"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
-	"time"
-
-	"github.com/vhostd/vhostd/vhost"
 )
 
 // probed is what these tests look at in vhostd probe --json.
@@ -80,34 +76,10 @@ func TestAProbeReadsDPDK(t *testing.T) {
 
 // QEMU's block back-end, and again: what a probe did is gone with its connection.
 func TestAProbeReadsQEMUsDisk(t *testing.T) {
-	storage, err := exec.LookPath("qemu-storage-daemon")
-	if err != nil {
-		t.Skip("qemu-storage-daemon is not installed: make deps")
-	}
-	dir := shortDir(t)
-	path, image := filepath.Join(dir, "s"), filepath.Join(dir, "disk")
-	if err := os.WriteFile(image, make([]byte, 1<<20), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.CommandContext(t.Context(), storage, "--blockdev", "driver=file,node-name=disk,filename="+image,
-		"--export", "vhost-user-blk,id=export,node-name=disk,writable=on,num-queues=2,addr.type=unix,addr.path="+path)
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-	})
-	for deadline := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
-		if c, err := vhost.DialConn(t.Context(), path, patience); err == nil {
-			c.Close()
-			break
-		} else if time.Now().After(deadline) {
-			t.Fatal(err)
-		}
-	}
+	image, _ := newImage(t, 1<<20)
+	s := startStorage(t, image, "writable=on,num-queues=2")
 	for range 2 {
-		got := probe(t, path)
+		got := probe(t, s.socket)
 		if got.Device != "blk" || got.Queues != 2 || len(got.Config) == 0 || got.Config[0].Value != "2048 sectors (1048576 bytes)" {
 			t.Errorf("it says %+v", got)
 		}

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/vhostd/vhostd/cmd/vhostd/internal/backend"
 	"github.com/vhostd/vhostd/memfd"
 	"github.com/vhostd/vhostd/virtio"
 	"github.com/vhostd/vhostd/virtio/vnet"
@@ -24,9 +25,7 @@ const (
 
 // Config is what a run shall do.
 type Config struct {
-	Socket string
-	Listen bool          // the back-end connects to us
-	Wait   time.Duration // for the back-end to be there
+	backend.Address
 
 	Mode     Mode
 	Sizes    Sizes

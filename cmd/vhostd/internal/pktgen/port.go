@@ -4,10 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"time"
 
+	"github.com/vhostd/vhostd/cmd/vhostd/internal/backend"
 	"github.com/vhostd/vhostd/memfd"
 	"github.com/vhostd/vhostd/vhost"
 	"github.com/vhostd/vhostd/virtio"
@@ -21,7 +21,7 @@ type port struct {
 	arena  *memfd.Arena
 	pool   *memfd.Pool
 	caches []*memfd.Cache // by ring
-	undo   []func() error // newest last
+	undo   backend.Undo
 }
 
 // closing is how long a back-end may take to let go.
@@ -31,7 +31,7 @@ const closing = 5 * time.Second
 func openPort(ctx context.Context, c *Config) (*port, error) {
 	p := new(port)
 	if err := p.open(ctx, c); err != nil {
-		return nil, errors.Join(err, p.close())
+		return nil, errors.Join(err, p.undo.Close())
 	}
 	return p, nil
 }
@@ -45,9 +45,11 @@ func (p *port) open(ctx context.Context, c *Config) error {
 	if err != nil {
 		return err
 	}
-	if err = p.connect(ctx, c); err != nil {
+	p.front, err = c.Address.Connect(ctx, vhost.FrontendConfig{Device: virtio.Net, Memory: p.arena, Queues: 2 * c.Pairs})
+	if err != nil {
 		return err
 	}
+	p.undo.Later(p.front.Close)
 	p.Driver, err = vnet.Open(ctx, vnet.DriverConfig{
 		Transport: p.front, Rings: rings, Memory: p.arena, Pairs: c.Pairs, Size: uint16(c.Ring),
 		Features: features, MTU: uint16(c.MTU), MAC: c.Src,
@@ -56,25 +58,12 @@ func (p *port) open(ctx context.Context, c *Config) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", c.Socket, err)
 	}
-	p.later(func() error {
+	p.undo.Later(func() error {
 		ctx, cancel := context.WithTimeout(context.Background(), closing)
 		defer cancel()
 		return p.Driver.Close(ctx)
 	})
 	return nil
-}
-
-// later has do done when the port is closed.
-func (p *port) later(do func() error) { p.undo = append(p.undo, do) }
-
-// close gives everything back, newest first.
-func (p *port) close() (err error) {
-	for len(p.undo) > 0 {
-		last := len(p.undo) - 1
-		err = errors.Join(err, p.undo[last]())
-		p.undo = p.undo[:last]
-	}
-	return err
 }
 
 // memory makes the arena, a heap for rings and a pool for frames.
@@ -84,11 +73,11 @@ func (p *port) memory(ctx context.Context, c *Config) (rings *memfd.Heap, err er
 	if p.arena, err = memfd.New(o); err != nil {
 		return nil, err
 	}
-	p.later(p.arena.Close)
+	p.undo.Later(p.arena.Close)
 	if rings, err = p.arena.Heap("rings", memfd.HeapOptions{Shared: true, Node: memfd.AnyNode}); err != nil {
 		return nil, err
 	}
-	p.later(rings.Close)
+	p.undo.Later(rings.Close)
 	// Each queue may have all that its ring and its cache hold, and a burst.
 	const cache = 4 * mostBurst
 	count := 2 * c.Pairs * (c.Ring + cache + 2*mostBurst)
@@ -99,7 +88,7 @@ func (p *port) memory(ctx context.Context, c *Config) (rings *memfd.Heap, err er
 	if err != nil {
 		return nil, err
 	}
-	p.later(p.pool.Close)
+	p.undo.Later(p.pool.Close)
 	for i := range 2 * c.Pairs {
 		if c.Mode == Reflect && i%2 == 1 {
 			p.caches = append(p.caches, p.caches[i-1]) // its buffers go from one ring to the other
@@ -107,31 +96,7 @@ func (p *port) memory(ctx context.Context, c *Config) (rings *memfd.Heap, err er
 		}
 		cache := p.pool.Cache()
 		p.caches = append(p.caches, cache)
-		p.later(func() error { cache.Close(); return nil })
+		p.undo.Later(func() error { cache.Close(); return nil })
 	}
 	return rings, nil
-}
-
-// connect finds the back-end, or has it find us.
-func (p *port) connect(ctx context.Context, c *Config) (err error) {
-	if c.Wait > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, c.Wait)
-		defer cancel()
-	}
-	f := vhost.FrontendConfig{Device: virtio.Net, Memory: p.arena, Queues: 2 * c.Pairs}
-	if c.Listen {
-		var l *net.UnixListener
-		if l, err = vhost.Listen(c.Socket, vhost.ListenOptions{UID: -1, GID: -1}); err != nil {
-			return err
-		}
-		p.front, err = vhost.Accept(ctx, l, f)
-	} else {
-		p.front, err = vhost.Dial(ctx, c.Socket, f)
-	}
-	if err != nil {
-		return fmt.Errorf("%s: %w", c.Socket, err)
-	}
-	p.later(p.front.Close)
-	return nil
 }

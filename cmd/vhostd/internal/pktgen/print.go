@@ -15,8 +15,7 @@ func (p *Report) Print(w io.Writer) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s, pairs: %d, %v with %s: %s\n", p.Mode, p.Queues.Pairs,
 		time.Duration(p.Seconds*1e9).Round(time.Millisecond), text.Clean(p.Peer), strings.Join(p.Features, " "))
-	fmt.Fprintf(&b, "memory: %d regions of %d (%s pages): %s used, %s shared, %s waste\n", p.Memory.Regions, p.Memory.Max,
-		sizes(p.Memory.Pages), text.Size(p.Memory.Used), text.Size(p.Memory.Shared), text.Size(p.Memory.Waste))
+	fmt.Fprintln(&b, p.Memory)
 	if p.Queues.Lost+p.Queues.Restarts > 0 {
 		fmt.Fprintf(&b, "the back-end was lost %d times, and reset %d times\n", p.Queues.Lost, p.Queues.Restarts)
 	}
@@ -42,14 +41,6 @@ func (p *Report) Print(w io.Writer) error {
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
-}
-
-func sizes(pages []uint64) string {
-	var all []string
-	for _, p := range pages {
-		all = append(all, text.Size(p))
-	}
-	return strings.Join(all, ", ")
 }
 
 // frames is a line for each queue that was used, and one for each direction.

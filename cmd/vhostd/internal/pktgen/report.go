@@ -3,8 +3,8 @@ package pktgen
 import (
 	"time"
 
+	"github.com/vhostd/vhostd/cmd/vhostd/internal/backend"
 	"github.com/vhostd/vhostd/cmd/vhostd/internal/histogram"
-	"github.com/vhostd/vhostd/vhost"
 	"github.com/vhostd/vhostd/virtio"
 	"github.com/vhostd/vhostd/virtio/vnet"
 )
@@ -20,7 +20,7 @@ type Report struct {
 	Queues   vnet.DriverStats   `json:"queues"`
 	Checked  *Checked           `json:"checked,omitempty"`
 	Latency  *histogram.Summary `json:"latency,omitempty"`
-	Memory   Memory             `json:"memory"`
+	Memory   backend.Memory     `json:"memory"`
 	// Mallocs counts the allocations of the whole program while frames moved.
 	Mallocs uint64 `json:"mallocs"`
 
@@ -48,23 +48,12 @@ type Checked struct {
 // Wrong says whether frames are missing, double or damaged.
 func (c *Checked) Wrong() bool { return c != nil && c.Lost+c.Duplicate+c.Damaged > 0 }
 
-// Memory is what the back-end was given of ours.
-type Memory struct {
-	Pages   []uint64 `json:"pages"` // sizes in bytes
-	Regions int      `json:"regions"`
-	Max     int      `json:"max_regions"`
-	Slots   bool     `json:"slots"`
-	Used    uint64   `json:"used"`
-	Shared  uint64   `json:"shared"`
-	Waste   uint64   `json:"waste"`
-}
-
 // report sums up.
 func (r *run) report(w crew, took time.Duration, mallocs uint64) *Report {
 	i := r.p.front.Info()
 	p := &Report{
 		Mode: r.c.Mode, Peer: i.Peer, Features: r.p.Features().Names(virtio.Net), Seconds: took.Seconds(),
-		Queues: r.p.Stats(), Memory: r.memory(i.Share), Mallocs: mallocs,
+		Queues: r.p.Stats(), Memory: backend.MemoryOf(r.p.front, r.p.arena), Mallocs: mallocs,
 	}
 	for _, q := range p.Queues.Tx {
 		p.Sent.Frames += q.Frames - uint64(q.Lent) // those the device has not taken were not sent
@@ -116,15 +105,4 @@ func (w *crew) receiving(took time.Duration) time.Duration {
 		return took
 	}
 	return time.Duration(last - first)
-}
-
-// memory tells what is shared.
-func (r *run) memory(s vhost.ShareStats) Memory {
-	m := Memory{Regions: s.Regions, Max: s.Max, Slots: s.Slots, Used: s.Used, Shared: s.Shared, Waste: s.Waste()}
-	for _, c := range r.p.arena.Layout().Classes {
-		if c.Mapped > 0 {
-			m.Pages = append(m.Pages, c.Page)
-		}
-	}
-	return m
 }

@@ -7,6 +7,8 @@ import (
 	"runtime"
 	"sync"
 	"time"
+
+	"github.com/vhostd/vhostd/cmd/vhostd/internal/backend"
 )
 
 // Run does what c says until it is done or ctx ends, and reports. watch, if it is
@@ -33,7 +35,7 @@ func Run(ctx context.Context, c Config, watch func(Progress)) (*Report, error) {
 	r.track.run, r.track.any = r.id, !c.sends()
 	r.left.Store(int64(min(c.Count, 1<<62)))
 	report, err := r.move(ctx, watch)
-	return report, errors.Join(err, p.close())
+	return report, errors.Join(err, p.undo.Close())
 }
 
 // crew is the workers of a run, by what they do.
@@ -84,7 +86,7 @@ func (r *run) move(ctx context.Context, watch func(Progress)) (*Report, error) {
 		end := r.watch(watch)
 		defer end()
 	}
-	before, start := mallocs(), time.Now()
+	before, start := backend.Mallocs(), time.Now()
 	var sending, receiving sync.WaitGroup
 	for _, x := range w.receivers {
 		receiving.Go(func() { x.work(recvCtx) })
@@ -105,15 +107,8 @@ func (r *run) move(ctx context.Context, watch func(Progress)) (*Report, error) {
 	if !r.c.sends() {
 		took = time.Since(start)
 	}
-	after := mallocs()
+	after := backend.Mallocs()
 	return r.report(w, took, after-before), w.err()
-}
-
-// mallocs counts what was ever allocated.
-func mallocs() uint64 {
-	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
-	return m.Mallocs
 }
 
 // awaitStragglers waits for what was sent to come back, as long as some of it

@@ -12,6 +12,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/vhostd/vhostd/cmd/vhostd/internal/backend"
 	"github.com/vhostd/vhostd/cmd/vhostd/internal/fabric"
 	"github.com/vhostd/vhostd/memfd"
 	"github.com/vhostd/vhostd/vhost"
@@ -65,7 +66,7 @@ func (h *hall) serve(i int) {
 // config is that of a run at port i.
 func (h *hall) config(i int, mode Mode) Config {
 	return Config{
-		Socket: h.Paths[i], Wait: patience, Mode: mode, Sizes: Sizes{60}, Flows: 1, Burst: 32, Pairs: 1, Ring: 256,
+		Address: backend.Address{Socket: h.Paths[i], Wait: patience}, Mode: mode, Sizes: Sizes{60}, Flows: 1, Burst: 32, Pairs: 1, Ring: 256,
 		Drain: 2 * time.Second, Memory: memfd.Options{NoHuge: true},
 	}
 }

@@ -1,0 +1,5 @@
+//go:build !race
+
+package blkbench
+
+const raceEnabled = false
