@@ -211,7 +211,13 @@ func (f *Frontend) Close() error {
 		_ = f.Reset(ctx) // a courtesy: the end of the connection says as much
 		f.cancel()
 		<-f.done
+		// There is no connection any more, so nothing that follows waits for a
+		// back-end; but it may have used up all of ctx.
+		ctx, cancel = context.WithTimeout(context.Background(), f.cfg.Timeout)
+		defer cancel()
 		f.closed = f.unfollow(ctx)
+		_ = f.take(context.Background()) // what outlived its caller ends by itself
+		defer f.give()
 		f.forgetRecord()
 		f.share.close()
 	})

@@ -121,7 +121,11 @@ func TestFrontendWaitsForTheEndOfTheProcess(t *testing.T) {
 	s := newSupply(t, 4, 2)
 	r := newReferee(t, 0)
 	f := front(t, r.path, s, func(c *FrontendConfig) { c.AwaitExit, c.Timeout = true, 100*time.Millisecond })
+	if err := f.take(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	l := f.link
+	f.give()
 	if l.pidfd < 0 {
 		t.Skip("the kernel gives no pidfd of the peer")
 	}
