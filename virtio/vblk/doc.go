@@ -6,6 +6,16 @@
 // request cannot carry is split. A [Queue] is for who wants many requests in
 // flight and allocates nothing: one worker submits, looks, and waits.
 //
+// A Device is the other end: it serves a Storage, such as a File, to the driver
+// of a virtual machine. vhost.Server runs it with these lines around it:
+//
+//	type disk struct{ *vblk.Device }
+//
+//	func (d disk) Spec() vhost.Spec {
+//		return vhost.Spec{ID: virtio.Block, Features: d.Features(), Queues: d.Queues()}
+//	}
+//	func (d disk) Open(*vhost.Session) (vhost.Handler, error) { return d.Attach(), nil }
+//
 // What belongs here is how a request, a status and the configuration space read,
 // for both ends of a ring, and what a driver must know to have each buffer back
 // exactly once. What does not: how rings work (package virtio), how the device
@@ -35,4 +45,12 @@
 // flight fails. A status that is none, or a read that is shorter than it says,
 // is an error of the request. No length, offset or address of the device's is
 // ever used without having been held against what was asked for.
+//
+// # A driver that lies
+//
+// A request is copied once and checked before anything is done; every one gets a
+// status, in the last byte it has for it, and what the device does not fill it
+// zeroes, so that the used length is true. Data goes between guest memory and
+// storage without a copy, and only the kernel touches it: memory that is gone is
+// an I/O error there, and ends the connection when the answer is written.
 package vblk
