@@ -49,7 +49,10 @@ func (s *Session) release() {
 	if s.dirty != nil {
 		gone = append(gone, s.dirty.Mapping())
 	}
-	s.memory, s.dirty, s.condemned = &memory{changed: s.memory.changed}, nil, nil
+	if s.inflight != nil {
+		gone = append(gone, s.inflight.mapping)
+	}
+	s.memory, s.dirty, s.inflight, s.condemned = &memory{changed: s.memory.changed}, nil, nil, nil
 	s.dropChannel()
 	s.mu.Unlock()
 

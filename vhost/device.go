@@ -23,6 +23,10 @@ type Spec struct {
 	Queues   int                  // rings, 1 to 256; a network device has two a pair
 	QueueMax uint16               // the largest ring, a power of two; 0: 32768
 	Shared   func(queue int) bool // rings that other workers fill: never served, gated; nil: none
+	// Inflight: a record of what is in flight is offered, so that a device that
+	// was killed is followed by one that does again what was not done, in order,
+	// and nothing twice that the driver has seen done.
+	Inflight bool
 }
 
 // Handler serves the rings of one connection.

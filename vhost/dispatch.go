@@ -13,6 +13,9 @@ import (
 // own, an acknowledgement at most.
 type payload = encoding.BinaryAppender
 
+// filed is a payload with a file, which is closed when it was sent.
+type filed interface{ file() int }
+
 // entry is what the session does with a request.
 type entry struct {
 	run      func(*Session, *message) (payload, error)
@@ -43,6 +46,8 @@ var dispatchTable = map[Request]entry{
 	RemMemReg:      {run: (*Session).remMemReg, protocol: ProtocolMemSlots},
 	SetLogBase:     {run: (*Session).setLogBase, protocol: ProtocolLogSHMFD},
 	SetLogFD:       {run: (*Session).setLogFD},
+	GetInflightFD:  {run: (*Session).getInflightFD, protocol: ProtocolInflightSHMFD},
+	SetInflightFD:  {run: (*Session).setInflightFD, protocol: ProtocolInflightSHMFD},
 
 	SetVringNum:    {run: (*Session).setVringNum},
 	SetVringAddr:   {run: (*Session).setVringAddr},
@@ -158,12 +163,17 @@ func (s *Session) reply(m *message, p payload) error {
 	if p == nil {
 		return nil
 	}
+	var fds []int
+	if f, ok := p.(filed); ok {
+		fds = append(fds, f.file())
+		defer closeFD(f.file())
+	}
 	b, err := p.AppendBinary(nil)
 	if err != nil {
 		return err
 	}
 	// A peer that takes no replies holds up its own session, not who asks how
 	// that is doing.
-	s.unlocked(func() { err = s.wire.write(m.Request, flagVersion|flagReply, b) })
+	s.unlocked(func() { err = s.wire.write(m.Request, flagVersion|flagReply, b, fds...) })
 	return err
 }

@@ -40,6 +40,9 @@ func (s *Session) offerProtocol() ProtocolFeatures {
 	if s.can.config != nil {
 		p |= ProtocolConfig
 	}
+	if s.spec.Inflight {
+		p |= ProtocolInflightSHMFD
+	}
 	return p
 }
 

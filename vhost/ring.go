@@ -235,5 +235,6 @@ func (s *Session) resetDevice(*message) (payload, error) {
 	if s.can.resetter != nil {
 		s.unlocked(s.can.resetter.Reset)
 	}
-	return nil, nil
+	// The driver has given up what was in flight.
+	return nil, s.setInflight(nil)
 }

@@ -51,6 +51,7 @@ type Session struct {
 	mtu           uint16
 	memory        *memory
 	dirty         *memtable.Log
+	inflight      *inflight
 	condemned     []*memtable.Mapping // taken away, not unmapped yet
 	channel       *channel
 	configChanged bool // the front-end is to be told

@@ -25,7 +25,14 @@ func (s *Session) view(r *vring) (v *virtio.View, missing error) {
 	if err != nil {
 		return nil, err
 	}
-	v = &virtio.View{Ring: ring, Features: s.Features(), Mem: s.memory.byGPA, Call: r.call, Enabled: r.enabled}
+	record := s.record(r.queue.Index())
+	if record != nil && record.Size() < r.size {
+		return nil, fmt.Errorf("it has %d descriptors, and the in-flight record is for %d: ask for another (GET_INFLIGHT_FD)", r.size, record.Size())
+	}
+	v = &virtio.View{
+		Ring: ring, Features: s.Features(), Mem: s.memory.byGPA, Inflight: record,
+		Call: r.call, Enabled: r.enabled,
+	}
 	if s.dirty != nil && v.Features.Has(virtio.FeatureLogAll) {
 		v.Log, v.Unlogged = s.dirty, s.shortLog(s.dirty)
 		v.LogUsed = r.addr.Flags&VringLog != 0
@@ -51,7 +58,12 @@ func (s *Session) apply() error {
 			continue
 		}
 		if v != nil && r.phase != ringRunning {
-			if err := r.place(v.Ring); err != nil {
+			err := r.place(v)
+			switch {
+			case errors.Is(err, virtio.ErrRecord):
+				s.breakRing(r, err)
+				continue
+			case err != nil:
 				return fatal(err)
 			}
 		}

@@ -108,14 +108,22 @@ func (r *vring) current() (*virtio.View, error) {
 	return r.view, r.broken
 }
 
-// place makes the queue begin at the base. The used index is the driver's to
-// see already, so it is read back from its memory (vhost-user, SET_VRING_BASE).
-func (r *vring) place(ring virtio.Ring) error {
+// place makes the queue begin: at the base, or where its record says. The used
+// index is the driver's to see already, so it is read back from its memory
+// (vhost-user, SET_VRING_BASE).
+func (r *vring) place(v *virtio.View) error {
 	var used uint16
-	if err := memtable.Guard(func() error { used = virtio.UsedIndex(ring); return nil }); err != nil {
+	err := memtable.Guard(func() error {
+		used = virtio.UsedIndex(v.Ring)
+		if v.Inflight != nil {
+			return r.queue.Resume(v.Ring, v.Inflight, r.base)
+		}
+		r.queue.SetPosition(r.base, used)
+		return nil
+	})
+	if err != nil {
 		return err
 	}
-	r.queue.SetPosition(r.base, used)
 	r.phase = ringRunning
 	// The back-end that was here before this session may have died between
 	// showing what it used and calling. The driver waits for that call, and with
@@ -149,5 +157,5 @@ func sameView(a, b *virtio.View) bool {
 	return a.Ring.Size == b.Ring.Size && &a.Ring.Desc[0] == &b.Ring.Desc[0] &&
 		&a.Ring.Avail[0] == &b.Ring.Avail[0] && &a.Ring.Used[0] == &b.Ring.Used[0] &&
 		a.Features == b.Features && a.Mem == b.Mem && a.Enabled == b.Enabled &&
-		a.Log == b.Log && a.LogUsed == b.LogUsed && a.UsedLog == b.UsedLog
+		a.Log == b.Log && a.Inflight == b.Inflight && a.LogUsed == b.LogUsed && a.UsedLog == b.UsedLog
 }

@@ -22,7 +22,8 @@ func TestADriverIsCalledForWhatAnEarlierBackEndUsed(t *testing.T) {
 			r := newVring(virtio.NewQueue(virtio.QueueOptions{}), false, new(bells))
 			r.base = c.base
 			for range 2 { // what is owed is paid once
-				if err := r.place(virtio.Ring{Size: 8, Desc: mem[:4096], Avail: mem[4096:8192], Used: mem[8192:]}); err != nil {
+				ring := virtio.Ring{Size: 8, Desc: mem[:4096], Avail: mem[4096:8192], Used: mem[8192:]}
+				if err := r.place(&virtio.View{Ring: ring}); err != nil {
 					t.Fatal(err)
 				}
 			}

@@ -23,6 +23,9 @@ func (q *Queue) Put(b *Burst) {
 	if q.cur.Log != nil {
 		q.logBurst(b, first)
 	}
+	if q.cur.Inflight != nil {
+		q.batch(b)
+	}
 	q.used += uint16(b.N)
 	q.taken -= uint16(b.N)
 	q.stats.put(b.N, bytes)
@@ -36,6 +39,9 @@ func (q *Queue) Publish() (call bool) {
 	}
 	q.published = q.used
 	q.ring.storeUsed(q.quiet, q.used)
+	if q.cur.Inflight != nil {
+		q.settled()
+	}
 	if q.cur.LogUsed {
 		q.logUsed(0, 4) // flags and idx
 	}
@@ -84,7 +90,7 @@ func (q *Queue) Arm() (work bool) {
 		q.setQuiet(0)
 	}
 	_, idx := q.ring.availWord()
-	return idx != q.next && q.broken.Load() == nil
+	return (idx != q.next || q.redone < len(q.again)) && q.broken.Load() == nil
 }
 
 // Disarm asks the driver not to kick: the worker looks by itself. With EVENT_IDX

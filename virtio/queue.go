@@ -38,6 +38,13 @@ type Queue struct {
 	badRun    uint32 // bad chains in a row
 	stats     counters
 	own       *iteration // of Next and Chains, made at first use
+
+	// Of a queue with a record of what is in flight, see resume.go.
+	counter     uint64   // of the next chain
+	unpublished []uint16 // heads that were put and not published
+	again       []uint16 // heads that were in flight when the device before us died
+	redone      int      // of again: taken
+	redoing     bool     // what is taken now is of again
 }
 
 // NewQueue makes a stopped queue.
@@ -68,6 +75,8 @@ func (q *Queue) SetPosition(p Position, used uint16) {
 	q.used, q.published, q.called = used, used, used
 	q.badRun = 0
 	q.cur = nil
+	q.counter, q.unpublished = 0, q.unpublished[:0]
+	q.again, q.redone, q.redoing = nil, 0, false
 	q.show()
 	q.broken.Store(nil)
 }
@@ -116,8 +125,7 @@ func (q *Queue) adopt(v *View) {
 // End closes the stay: what was taken and not put counts as never taken. It
 // touches no guest memory, so that it is safe after a fault.
 func (q *Queue) End() {
-	q.next -= q.taken
-	q.taken = 0
+	q.giveBack(q.taken)
 	q.reader = nil
 	if it := q.own; it != nil {
 		it.b.N, it.at, it.batches = 0, 0, 0
@@ -136,7 +144,8 @@ func (q *Queue) Reader() *memtable.Reader { return q.reader }
 
 // show lets control see the cursor.
 func (q *Queue) show() {
-	q.shown.Store(uint32(q.next-q.taken)<<16 | uint32(q.used))
+	at := q.next - q.taken - uint16(len(q.again)-q.redone)
+	q.shown.Store(uint32(at)<<16 | uint32(q.used))
 }
 
 // fail breaks the ring.

@@ -19,6 +19,12 @@ const workMax = 4096
 // One burst at a time may be taken and not put.
 func (q *Queue) Take(b *Burst, d Dir, limit int) int {
 	b.reset()
+	recorded := q.cur.Inflight != nil
+	if recorded {
+		if n, ok := q.retake(b, d, limit); ok {
+			return n
+		}
+	}
 	_, idx := q.ring.availWord()
 	n := int(idx - q.next)
 	if n == 0 || q.broken.Load() != nil {
@@ -61,6 +67,9 @@ func (q *Queue) Take(b *Burst, d Dir, limit int) int {
 	b.N = n
 	q.next += uint16(n)
 	q.taken += uint16(n)
+	if recorded {
+		q.took(b)
+	}
 	return n
 }
 
@@ -70,9 +79,7 @@ func (q *Queue) Untake(b *Burst, i int) {
 	if i >= b.N {
 		return
 	}
-	n := uint16(b.N - i)
-	q.next -= n
-	q.taken -= n
+	q.giveBack(uint16(b.N - i))
 	b.drop(i)
 }
 

@@ -25,6 +25,7 @@ type View struct {
 	Unlogged Unlogged      // nil: writes without a place in Log are only counted
 	LogUsed  bool          // writes to the used ring are marked too (VHOST_VRING_F_LOG)
 	UsedLog  memtable.GPA  // log_guest_addr: the used ring's address in the log
+	Inflight *Record       // where chains are marked while they are taken; nil: nowhere
 	Call     Doorbell      // nil: the driver is never called
 	Enabled  bool          // SET_VRING_ENABLE
 }
