@@ -85,8 +85,7 @@ type step struct {
 	page int    // at the first store to that page of the record; -1: none is cut
 }
 
-// live serves one burst, back to front as a device may that is done so, and dies
-// on the way.
+// live serves one burst, the second chain before the first, and dies on the way.
 func (m *mortal) live(b *virtio.Burst, die step) {
 	m.tb.Helper()
 	page := os.Getpagesize()
@@ -102,7 +101,9 @@ func (m *mortal) live(b *virtio.Burst, die step) {
 				case "take":
 					q.Take(b, virtio.Writable, 3)
 				case "put":
-					slices.Reverse(b.Elem[:b.N])
+					if b.N > 1 {
+						b.Elem[0], b.Elem[1] = b.Elem[1], b.Elem[0]
+					}
 					q.Put(b)
 				case "publish":
 					q.Publish()

@@ -151,8 +151,13 @@ var faults = []fault{
 	},
 	{
 		rule: 100, what: "SET_INFLIGHT_FD is acknowledged and forgotten",
-		file: "vhost/dispatch.go", test: "TestSetInflightFDIsRefused",
-		old: "SetLogFD:       {run: (*Session).setLogFD},", new: "SetLogFD: {run: (*Session).setLogFD}, SetInflightFD: {run: (*Session).setLogFD},",
+		file: "vhost/inflight.go", test: "TestSetInflightFDComesBeforeRings",
+		old: "	s.inflight = next\n", new: "	_ = next\n",
+	},
+	{
+		rule: 102, what: "a ring goes on at its base, whatever was in flight",
+		file: "virtio/resume.go", test: "TestRecoveryGoesByTheRecord",
+		old: "Position(used+uint16(len(heads)))", new: "p",
 	},
 	{
 		rule: 106, what: "a migration cannot write read-only config",

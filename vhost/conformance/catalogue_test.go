@@ -71,11 +71,6 @@ var later = map[int]rule{
 	75: {source: "vhost-user, SET_VRING_BASE", text: "A packed ring that was never used begins at 0x80008000: position 0, wrap counters 1.", later: "packed rings"},
 	93: {star: "★", source: "vhost-user, Migration", text: "The descriptors of a packed ring, where used ones are written, are marked in the dirty log.", later: "packed rings"},
 
-	101: {source: "vhost-user, Inflight I/O tracking", text: "After a crash between the used index and the in-flight record, that batch is not run again.", later: "in-flight tracking"},
-	102: {star: "★", source: "vhost-user, Inflight I/O tracking", text: "After a crash requests are run again in the order of their counters, and the ring goes on behind them, whatever SET_VRING_BASE says.", later: "in-flight tracking"},
-	103: {source: "vhost-user, SET_INFLIGHT_FD", text: "A file that is shorter than it is said to be, or made for other rings, is refused.", later: "in-flight tracking"},
-	104: {source: "QEMU 7.2", text: "When rings change in number or size after a reset, the new GET_INFLIGHT_FD counts.", later: "in-flight tracking"},
-
 	113: {source: "vhost-user, IOMMU support", text: "An invalidation is answered when no access through its range is under way.", later: "translation by the front-end"},
 	115: {source: "vhost-user, IOMMU support", text: "A miss is told to the front-end, and its request waits until the translation comes.", later: "translation by the front-end"},
 }
