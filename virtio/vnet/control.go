@@ -46,6 +46,9 @@ type control interface {
 func (d *Driver) tell(ctx context.Context, class, cmd uint8, data []byte) error {
 	d.ctl.Lock()
 	defer d.ctl.Unlock()
+	if d.now().closing {
+		return ErrClosed
+	}
 	return d.control.command(ctx, class, cmd, data)
 }
 
@@ -56,7 +59,22 @@ func (d *Driver) SetPairs(ctx context.Context, n int) error {
 	if n < 1 || n > d.cfg.Pairs {
 		return fmt.Errorf("%d queue pairs: the driver was opened with %d", n, d.cfg.Pairs)
 	}
-	return d.tell(ctx, classMQ, mqPairs, binary.LittleEndian.AppendUint16(nil, uint16(n)))
+	select {
+	case d.pairing <- struct{}{}:
+		defer func() { <-d.pairing }()
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	// Meanwhile the device may die and come back, and the driver be closed: both
+	// give frames back too, and neither has to wait for us.
+	before := d.now().pairs
+	d.hold(min(n, before))
+	err := drain(ctx, d.tx[min(n, before):before])
+	if err == nil {
+		err = d.tell(ctx, classMQ, mqPairs, binary.LittleEndian.AppendUint16(nil, uint16(n)))
+	}
+	d.hold(d.now().pairs)
+	return err
 }
 
 // SetPromiscuous receives all frames, or only those for the driver's address,

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/vhostd/vhostd/memtable"
 	"github.com/vhostd/vhostd/virtio"
@@ -28,11 +29,12 @@ type Driver struct {
 	control control
 	filter  atomic.Pointer[filter] // nil: everything is received
 
-	failed chan struct{}   // a ring did
-	retry  chan struct{}   // the device was left in the middle
-	ctx    context.Context // ends when the driver closes
-	cancel context.CancelFunc
-	done   chan struct{} // its goroutine has ended
+	pairing chan struct{} // held over SetPairs
+	broken  chan struct{} // a ring is to be restarted
+	retry   chan struct{} // the device is to be reset
+	ctx     context.Context // ends when the driver closes
+	cancel  context.CancelFunc
+	done    chan struct{} // its goroutine has ended
 
 	mu    sync.Mutex
 	state state
@@ -46,24 +48,27 @@ type state struct {
 	gone    bool // it touches no memory
 	closing bool // for good
 	pairs   int  // in use
+	sending int  // pairs that may send: fewer than in use while some go out of use
 	changed chan struct{}
 
 	lost, restarts uint64
 }
 
 // Open brings the device up: features, rings, buffers to receive in, and the
-// first frames may come. An error leaves the device reset and nothing lent.
+// first frames may come. An error leaves the device reset and nothing lent: to
+// have all back, Open waits for a device that does not answer beyond the end of
+// ctx, for some seconds.
 func Open(ctx context.Context, cfg DriverConfig) (*Driver, error) {
 	cfg, err := cfg.withDefaults()
 	if err != nil {
 		return nil, fmt.Errorf("network driver: %w", err)
 	}
 	d := &Driver{
-		cfg: cfg, t: cfg.Transport,
-		failed: make(chan struct{}, 1), retry: make(chan struct{}, 1), done: make(chan struct{}),
+		cfg: cfg, t: cfg.Transport, done: make(chan struct{}),
+		pairing: make(chan struct{}, 1), broken: make(chan struct{}, 1), retry: make(chan struct{}, 1),
 	}
 	d.state.changed = make(chan struct{})
-	d.state.pairs = cfg.Pairs
+	d.state.pairs, d.state.sending = cfg.Pairs, cfg.Pairs
 	if d.features, err = cfg.choose(d.t.Features()); err == nil {
 		err = d.open(ctx)
 	}
@@ -93,33 +98,51 @@ func (d *Driver) open(ctx context.Context) (err error) {
 	if err = d.makeRings(ctx); err != nil {
 		return errors.Join(err, d.freeRings())
 	}
-	if err = d.start(ctx); err == nil {
+	if err = d.accept(ctx); err == nil {
+		err = d.tryBuffers()
+	}
+	if err == nil {
+		err = d.serve(ctx, false)
+	}
+	if err == nil {
 		return nil
 	}
-	if e := d.t.Reset(ctx); e != nil {
+	if e := d.giveUp(ctx); e != nil {
 		return errors.Join(err, fmt.Errorf("the device keeps its rings, and what was lent to it: %w", e))
 	}
 	d.reclaim()
 	return errors.Join(err, d.freeRings())
 }
 
-// start agrees on the features and brings the rings up, in a device that is new
-// or was reset.
-func (d *Driver) start(ctx context.Context) error {
+// patience is how long a device that failed in Open may take to let go.
+const patience = 15 * time.Second
+
+// giveUp returns when the device uses nothing any more: it was reset, or is gone.
+func (d *Driver) giveUp(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
+	defer cancel()
+	err := d.t.Reset(ctx)
+	for err != nil {
+		select {
+		case e, ok := <-d.t.Events():
+			if !ok || e.Kind == virtio.Lost {
+				return nil
+			}
+		case <-ctx.Done():
+			return err
+		}
+	}
+	return nil
+}
+
+// accept agrees on the features, with a device that is new or was reset.
+func (d *Driver) accept(ctx context.Context) error {
 	if m, ok := d.t.(mtuTeller); ok && d.cfg.MTU != 0 {
 		if err := m.SetMTU(ctx, d.cfg.MTU); err != nil && !errors.Is(err, errors.ErrUnsupported) {
 			return fmt.Errorf("MTU %d: %w", d.cfg.MTU, err)
 		}
 	}
-	if err := d.t.Accept(ctx, d.features); err != nil {
-		return err
-	}
-	for _, r := range d.rx {
-		if err := r.tryBuffers(); err != nil {
-			return err
-		}
-	}
-	return d.serve(ctx, false)
+	return d.t.Accept(ctx, d.features)
 }
 
 // mtuTeller is a transport that tells its device the driver's MTU (vhost-user,

@@ -9,11 +9,12 @@ import (
 	"github.com/vhostd/vhostd/virtio"
 )
 
-// poke has the driver's goroutine look for rings that failed. It does not block.
-func (d *Driver) poke() {
+// poke has the driver's goroutine look. It does not block: one look is enough for
+// all that happened before it.
+func poke(c chan struct{}) {
 	select {
-	case d.failed <- struct{}{}:
-	default: // it will look anyhow
+	case c <- struct{}{}:
+	default:
 	}
 }
 
@@ -32,11 +33,10 @@ func (d *Driver) live() {
 				return
 			}
 			d.happened(e)
-		case <-d.failed:
+		case <-d.broken:
 			for r := range d.all {
-				if err := r.failure(); err != nil {
-					d.heal(r, err)
-				}
+				r.waits = false
+				d.heal(r)
 			}
 		case <-d.retry:
 			d.turn(func() error {
@@ -72,8 +72,10 @@ func (d *Driver) happened(e virtio.TransportEvent) {
 		d.edit(func(s *state) { s.lost++ })
 		d.tellChange(Change{Kind: DeviceLost, Err: e.Err})
 	case virtio.Back:
-		d.edit(func(s *state) { s.gone = false })
-		d.turn(func() error { return d.serve(d.ctx, e.Resumes) })
+		d.turn(func() error {
+			d.edit(func(s *state) { s.gone = false })
+			return d.serve(d.ctx, e.Resumes)
+		})
 		if d.now().present {
 			d.configChanged()
 			d.tellChange(Change{Kind: DeviceBack})
@@ -87,26 +89,24 @@ var errUntold = errors.New("it does not say why")
 // the device is there, all of it is reset a little later; if it is not, there
 // will be an event.
 func (d *Driver) turn(bringUp func() error) {
-	d.ctl.Lock()
-	defer d.ctl.Unlock()
-	if d.now().closing {
-		return
-	}
-	if err := bringUp(); err != nil && d.ctx.Err() == nil {
-		d.halt()
+	if err := d.alone(bringUp); err != nil && d.ctx.Err() == nil {
 		d.tellChange(Change{Kind: DeviceBroken, Err: err})
-		d.later(restartPause)
+		time.AfterFunc(restartPause, func() { poke(d.retry) })
 	}
 }
 
-// later has the device reset after a while.
-func (d *Driver) later(pause time.Duration) {
-	time.AfterFunc(pause, func() {
-		select {
-		case d.retry <- struct{}{}:
-		default:
-		}
-	})
+// alone is turn's work, while nobody else does something with the device.
+func (d *Driver) alone(bringUp func() error) error {
+	d.ctl.Lock()
+	defer d.ctl.Unlock()
+	if d.now().closing {
+		return nil
+	}
+	err := bringUp()
+	if err != nil {
+		d.halt()
+	}
+	return err
 }
 
 // halt stops all workers.
@@ -134,26 +134,39 @@ func (d *Driver) reset(ctx context.Context) error {
 		return err
 	}
 	d.edit(func(s *state) { s.restarts++ })
-	return d.start(ctx)
+	d.reclaim() // before anything fails: who sends may need the buffers
+	if err := d.accept(ctx); err != nil {
+		return err
+	}
+	return d.serve(ctx, false)
 }
 
 // heal restarts one ring, and where the transport cannot, the device. Its
 // buffers are back before the device has it again.
-func (d *Driver) heal(r *ring, why error) {
+func (d *Driver) heal(r *ring) {
+	why := r.isBroken()
+	if why == nil || !d.now().present {
+		return // it was, or will be, restarted with the device
+	}
 	if wait := restartPause - time.Since(r.restart); wait > 0 {
-		time.AfterFunc(wait, d.poke)
+		if !r.waits {
+			r.waits = true
+			time.AfterFunc(wait, func() { poke(d.broken) })
+		}
 		return
 	}
 	r.restart = time.Now()
 	d.tellChange(Change{Kind: QueueBroken, Queue: r.index, Err: why})
 	d.turn(func() error {
-		if !d.now().present || r.failure() == nil {
-			return nil // it was, or will be, restarted with the device
+		if !d.now().present || r.isBroken() == nil {
+			return nil
 		}
 		if _, err := d.t.Disconnect(d.ctx, r.index); err != nil {
 			return d.reset(d.ctx)
 		}
-		d.renew(r.index)
+		if err := d.renew(r); err != nil {
+			return err
+		}
 		if err := d.connect(d.ctx, r); err != nil {
 			return err
 		}

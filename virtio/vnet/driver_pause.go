@@ -54,25 +54,22 @@ func (d *Driver) usePairs(ctx context.Context, n int) error {
 		return fmt.Errorf("%d queue pairs of %d: %w", n, d.cfg.Pairs, ErrRefused)
 	}
 	before := d.now().pairs
-	if n < before {
-		d.hold(n)
-		if err := drain(ctx, d.tx[n:before]); err != nil {
-			d.hold(before)
-			return err
-		}
-	}
-	for i := 2 * min(n, before); i < 2*max(n, before); i++ {
-		if err := d.t.Enable(ctx, i, i < 2*n); err != nil {
+	first := 2 * min(n, before)
+	for i := first; i < 2*max(n, before); i++ {
+		if err := d.t.Enable(ctx, i, n > before); err != nil {
+			for ; i >= first; i-- { // this one too: it may be done by now
+				_ = d.t.Enable(d.ctx, i, n < before)
+			}
 			return err
 		}
 	}
 	d.edit(func(s *state) { s.pairs = n })
-	d.hold(n)
 	return nil
 }
 
-// hold lets the first n pairs send, and no others.
+// hold lets the first n pairs send, and no others, with every device from now on.
 func (d *Driver) hold(n int) {
+	d.edit(func(s *state) { s.sending = n })
 	for i, t := range d.tx {
 		t.set(func() { t.held = i >= n })
 	}

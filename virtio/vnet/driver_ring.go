@@ -37,9 +37,10 @@ type ring struct {
 	held    bool          // nothing is to be sent: its pair is not in use
 	paused  bool          // … until Resume
 	closed  bool          // for ever
-	failed  error         // why the driver has to restart the ring; nil: it has not
+	why     error         // the ring is broken, and the driver will restart it
 	changed chan struct{} // closed when one of the above changes
-	restart time.Time     // the last one
+	restart time.Time     // the last one; of the driver's goroutine
+	waits   bool          // for the next one; of the driver's goroutine
 	faults  bool          // as it was before the gate was taken
 	stats   QueueStats
 	back    [burstMax]memtable.Buf // scratch
@@ -78,9 +79,9 @@ func (r *ring) leave() {
 // fail stops the ring because of err and has the driver restart it.
 func (r *ring) fail(err error) {
 	r.stop()
-	if r.failed == nil {
-		r.failed = err
-		r.d.poke()
+	if r.why == nil {
+		r.why = err
+		poke(r.d.broken)
 	}
 }
 
@@ -104,14 +105,23 @@ func (r *ring) set(change func()) {
 	r.wake()
 }
 
-// failure says why the ring needs a restart; nil: it does not.
-func (r *ring) failure() error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.failed != nil {
-		return r.failed
-	}
-	return r.q.Err()
+// guard is set for what touches the ring's memory, which the device may have
+// made vanish: that is an error.
+func (r *ring) guard(do func() error) (err error) {
+	r.set(func() { err = memtable.Guard(do) })
+	return err
+}
+
+// isBroken says why the ring needs a restart; nil: it does not. The device's
+// index is looked at, so that nothing goes on at one that cannot be.
+func (r *ring) isBroken() error {
+	return r.guard(func() error {
+		if r.why != nil {
+			return r.why
+		}
+		r.q.Where()
+		return r.q.Err()
+	})
 }
 
 // park waits until the device has called, or anything changed. ready, with the

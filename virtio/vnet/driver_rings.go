@@ -77,8 +77,17 @@ func (d *Driver) freeRings() (err error) {
 	return err
 }
 
-// tryBuffers looks at one buffer to receive in, to say at the start what else
-// would only be counted.
+// tryBuffers looks at one buffer of each ring to receive in, to say at the start
+// what else would only be counted.
+func (d *Driver) tryBuffers() error {
+	for _, r := range d.rx {
+		if err := r.tryBuffers(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func (r *Rx) tryBuffers() error {
 	one := r.back[:1]
 	if r.bufs.Get(one) == 0 {
@@ -115,21 +124,27 @@ func (d *Driver) reclaim() {
 	}
 }
 
-// renew has ring i begin anew.
-func (d *Driver) renew(i int) {
-	if pair := i / 2; i%2 == 0 {
-		d.rx[pair].set(d.rx[pair].reclaim)
-	} else {
-		d.tx[pair].set(d.tx[pair].reclaim)
-	}
+// renew has a ring begin anew, which no device has.
+func (d *Driver) renew(r *ring) error {
+	return r.guard(func() error {
+		if pair := r.index / 2; r.index%2 == 0 {
+			d.rx[pair].reclaim()
+		} else {
+			d.tx[pair].reclaim()
+		}
+		r.q.Reset()
+		return nil
+	})
 }
 
 // serve gives all rings to a device that agreed on the features, and starts it.
 // If goOn is true they go on where they were: what is lent stays so.
 func (d *Driver) serve(ctx context.Context, goOn bool) error {
 	for r := range d.all {
-		if !goOn || r.failure() != nil {
-			d.renew(r.index)
+		if !goOn || d.takeOver(r) != nil {
+			if err := d.renew(r); err != nil {
+				return err
+			}
 		}
 		if err := d.connect(ctx, r); err != nil {
 			return err
@@ -145,6 +160,17 @@ func (d *Driver) serve(ctx context.Context, goOn bool) error {
 	return nil
 }
 
+// takeOver makes a ring ready to go on where it is, with another device. If that
+// cannot be, it must begin anew.
+func (d *Driver) takeOver(r *ring) error {
+	if r.index%2 == 0 {
+		if err := r.guard(func() error { d.rx[r.index/2].cutOff(); return nil }); err != nil {
+			return err
+		}
+	}
+	return r.isBroken()
+}
+
 // connect gives a ring to the device, with buffers to receive in.
 func (d *Driver) connect(ctx context.Context, r *ring) error {
 	used := r.index/2 < d.now().pairs
@@ -152,13 +178,15 @@ func (d *Driver) connect(ctx context.Context, r *ring) error {
 		return err
 	}
 	var where virtio.Placement
-	r.set(func() { where = r.q.Where() })
+	if err := r.guard(func() error { where = r.q.Where(); return r.q.Err() }); err != nil {
+		return err
+	}
 	line, err := d.t.Connect(ctx, r.index, where)
 	if err != nil {
 		return err
 	}
 	r.set(func() {
-		r.line, r.failed = line, nil
+		r.line, r.why = line, nil
 		r.q.Connect(line)
 	})
 	if r.index%2 == 0 {
@@ -177,10 +205,9 @@ func (r *Rx) stock() {
 
 // run lets the worker use a ring that the device serves.
 func (d *Driver) run(r *ring) {
-	pairs := d.now().pairs
 	r.enter()
 	defer r.leave()
-	r.running, r.held = true, r.index/2 >= pairs
+	r.running, r.held = r.why == nil, r.index/2 >= d.now().sending
 	r.publish()
 	r.wake()
 }

@@ -15,7 +15,7 @@ type Rx struct {
 	// that a burst had no room for.
 	got   []memtable.Buf
 	head  int
-	again bool // there is a whole frame in it
+	again bool // there may be a whole frame in it
 
 	need    uint32          // bytes that a buffer has at least
 	offload virtio.Features // what the device may leave to us, as a sender's features
@@ -63,6 +63,8 @@ loop:
 			n += k
 		}
 	}
+	// What a burst had no room for is no reason for the device to call again.
+	r.again = r.again || n == len(dst) && r.head < len(r.got)
 	if r.running && r.q.Room() >= min(fillAt, int(r.d.cfg.Size)/2) {
 		r.fill()
 		r.publish()
@@ -75,8 +77,9 @@ func (r *Rx) more(want int) bool {
 	r.got = r.got[:copy(r.got, r.got[r.head:])]
 	r.head = 0
 	have := len(r.got)
-	// No frame has more buffers than the ring, so there is room.
-	k := r.q.Reap(r.got[have:min(have+want, cap(r.got))])
+	// No frame has more buffers than the ring, so there is room. It is a burst at
+	// a time: a fault in a later one would cost the buffers of those before.
+	k := r.q.Reap(r.got[have:min(have+min(want, burstMax), cap(r.got))])
 	r.got = r.got[:have+k]
 	return k > 0
 }
@@ -118,7 +121,7 @@ func (r *Rx) Wait(ctx context.Context) error {
 			r.fill()
 			r.publish()
 		}
-		if r.q.Lent() == 0 && r.q.Err() == nil {
+		if !r.again && r.q.Lent() == 0 && r.q.Err() == nil {
 			return false, ErrNoBuffers
 		}
 		return r.again, nil

@@ -2,6 +2,7 @@ package vnet
 
 import (
 	"encoding/binary"
+	"slices"
 
 	"github.com/vhostd/vhostd/memtable"
 	"github.com/vhostd/vhostd/virtio"
@@ -75,6 +76,12 @@ func (h *Header) accept(most uint64, csumOffset uint16, f virtio.Features, size 
 	if h.Flags &= NeedsCsum | DataValid; !f.Has(FeatureCSUM) {
 		h.Flags = 0
 	}
+	if h.Flags&NeedsCsum == 0 {
+		h.CsumStart, h.CsumOffset = 0, 0
+	}
+	if h.GSOType == GSONone {
+		h.HdrLen, h.GSOSize = 0, 0
+	}
 	return true
 }
 
@@ -129,18 +136,45 @@ func (r *Rx) fit(bufs []memtable.Buf) (n int) {
 }
 
 // reclaim takes back what was lent to a device that is gone, or has given the
-// ring back, and begins anew. Frames that nobody has fetched are lost. The gate
-// is held.
+// ring back. Frames that nobody has fetched are lost. It needs no memory of the
+// ring's. The gate is held.
 func (r *Rx) reclaim() {
 	r.skip(len(r.got) - r.head)
-	for r.q.Err() == nil {
-		k := r.q.Reap(r.back[:])
-		r.stats.Lost += uint64(k)
-		r.bufs.Put(r.back[:k])
-		if k < len(r.back) {
-			break
-		}
+	if r.q.Err() == nil {
+		_ = memtable.Guard(func() error {
+			for k := len(r.back); k == len(r.back); {
+				k = r.q.Reap(r.back[:])
+				r.stats.Lost += uint64(k)
+				r.bufs.Put(r.back[:k])
+			}
+			return nil
+		})
 	}
 	r.bufs.Put(r.q.Reclaim())
-	r.q.Reset()
+}
+
+// cutOff takes all that a device is done with that is gone, and drops the
+// beginning of a frame it did not show the end of: the next device begins a frame
+// with the first buffer that it uses. The gate is held.
+func (r *Rx) cutOff() {
+	for k := burstMax; k == burstMax; {
+		r.got = slices.Grow(r.got, burstMax)
+		n := len(r.got)
+		k = r.q.Reap(r.got[n : n+burstMax])
+		r.got = r.got[:n+k]
+	}
+	begin := r.head
+	defer func() { r.head = begin }() // a fault drops nothing
+	frame := make([]Frame, r.d.cfg.Size)
+	for r.head < len(r.got) {
+		n, what := r.next(frame)
+		if what == incomplete {
+			break
+		}
+		r.head += n
+	}
+	r.stats.Lost += uint64(len(r.got) - r.head)
+	r.bufs.Put(r.got[r.head:])
+	r.got = r.got[:r.head]
+	r.again = begin < len(r.got)
 }

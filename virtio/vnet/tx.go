@@ -14,6 +14,7 @@ type Tx struct {
 	chains chains
 	single [burstMax]memtable.Buf // scratch of SendFrames
 	total  uint64                 // bytes of the frames in it
+	short  bool                   // a frame needs more than a free descriptor, until something comes back
 	// longest is the most bytes of a frame that the device does not cut, with
 	// its header (virtio 1.2, 5.1.4.2: the MTU, if it was agreed on).
 	longest uint32
@@ -44,7 +45,7 @@ func (t *Tx) Send(bufs []memtable.Buf) (n int) {
 		if n == len(bufs) || t.q.Room() == 0 || t.q.Err() != nil {
 			break
 		}
-		if !t.odd(bufs[n]) {
+		if t.short = !t.odd(bufs[n]); t.short {
 			break
 		}
 		n++
@@ -169,6 +170,7 @@ func (t *Tx) reap() (n int) {
 		k := t.q.Reap(t.back[:])
 		t.settle(k)
 		if n += k; k < len(t.back) {
+			t.short = t.short && n == 0
 			return n
 		}
 	}
@@ -189,7 +191,7 @@ func (t *Tx) settle(k int) {
 func (t *Tx) Wait(ctx context.Context) error {
 	return t.park(ctx, true, func() (bool, error) {
 		t.reap()
-		return t.q.Room() > 0, nil
+		return t.q.Room() > 0 && !(t.short && t.q.Lent() > 0), nil
 	})
 }
 
@@ -202,10 +204,10 @@ func (t *Tx) Lent() int {
 }
 
 // reclaim takes back what was lent to a device that is gone, or has given the
-// ring back, and begins anew. The gate is held.
+// ring back. It needs no memory of the ring's. The gate is held.
 func (t *Tx) reclaim() {
-	if t.q.Err() == nil {
-		t.reap() // what it was done with is not lost
+	if t.q.Err() == nil { // what it was done with is not lost
+		_ = memtable.Guard(func() error { t.reap(); return nil })
 	}
 	lost := t.q.Reclaim()
 	t.stats.Lost += uint64(len(lost))
@@ -214,5 +216,4 @@ func (t *Tx) reclaim() {
 		t.settle(k)
 		lost = lost[k:]
 	}
-	t.q.Reset()
 }

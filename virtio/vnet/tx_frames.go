@@ -23,7 +23,7 @@ func (t *Tx) SendFrames(frames []Frame) (n int) {
 			continue
 		}
 		pieces, ok := t.chain(frames[n:])
-		if !ok {
+		if t.short = !ok; !ok {
 			break
 		}
 		n += pieces
