@@ -29,9 +29,9 @@ type Driver struct {
 	control control
 	filter  atomic.Pointer[filter] // nil: everything is received
 
-	pairing chan struct{} // held over SetPairs
-	broken  chan struct{} // a ring is to be restarted
-	retry   chan struct{} // the device is to be reset
+	pairing chan struct{}   // held over SetPairs
+	broken  chan struct{}   // a ring is to be restarted
+	retry   chan struct{}   // the device is to be reset
 	ctx     context.Context // ends when the driver closes
 	cancel  context.CancelFunc
 	done    chan struct{} // its goroutine has ended

@@ -21,11 +21,12 @@ type stub struct {
 
 	mu        sync.Mutex
 	connected map[int]*stubLine
+	places    map[int]virtio.Placement
 	fail      func(ctx context.Context, op string) error // nil: nothing fails
 }
 
 func newStub(f virtio.Features) *stub {
-	return &stub{features: f | virtio.FeatureVersion1, events: make(chan virtio.TransportEvent), connected: make(map[int]*stubLine)}
+	return &stub{features: f | virtio.FeatureVersion1, events: make(chan virtio.TransportEvent), connected: make(map[int]*stubLine), places: make(map[int]virtio.Placement)}
 }
 
 // failing has operations end with what fail says.
@@ -56,6 +57,13 @@ func (s *stub) lose() {
 	s.events <- virtio.TransportEvent{Kind: virtio.Lost, Err: errTest}
 }
 
+// placed tells where ring i is.
+func (s *stub) placed(i int) virtio.Placement {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.places[i]
+}
+
 func (s *stub) drop() {
 	for i, l := range s.connected {
 		close(l.gone)
@@ -71,9 +79,9 @@ func (s *stub) Accept(ctx context.Context, _ virtio.Features) error {
 	return s.do(ctx, "accept", func() {})
 }
 
-func (s *stub) Connect(ctx context.Context, i int, _ virtio.Placement) (virtio.Line, error) {
+func (s *stub) Connect(ctx context.Context, i int, p virtio.Placement) (virtio.Line, error) {
 	l := &stubLine{gone: make(chan struct{})}
-	err := s.do(ctx, "connect", func() { s.connected[i] = l })
+	err := s.do(ctx, "connect", func() { s.connected[i], s.places[i] = l, p })
 	return l, err
 }
 
