@@ -1,7 +1,8 @@
 // Command vhostd is a switch for virtual machines: its ports are vhost-user
-// sockets that QEMU and DPDK attach to.
+// sockets that QEMU and DPDK attach to. It serves disks the same way.
 //
 //	vhostd serve --net blue=/run/blue.sock --net red=/run/red.sock
+//	vhostd serve --blk root=/run/root.sock,file=/srv/root.img
 //	vhostd show ports
 package main
 
@@ -18,8 +19,9 @@ import (
 
 // cli is the command line.
 type cli struct {
-	Serve    serveCommand    `cmd:"" help:"Run the switch."`
+	Serve    serveCommand    `cmd:"" help:"Run the switch and the disks."`
 	Show     showCommand     `cmd:"" help:"Look at a running one."`
+	Resize   resizeCommand   `cmd:"" help:"Tell a guest that the file behind its disk has another size."`
 	Mem      memCommand      `cmd:"" help:"Look at the memory of a program that has an arena."`
 	Probe    probeCommand    `cmd:"" help:"Ask any vhost-user back-end what it can do, and what about it is unusual."`
 	Pktgen   pktgenCommand   `cmd:"" help:"Send, receive or reflect frames through any vhost-user network back-end."`

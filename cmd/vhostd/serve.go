@@ -19,6 +19,7 @@ import (
 // that was given can be told from one that was not: flags win over the file.
 type serveCommand struct {
 	Net          []string      `sep:"none" placeholder:"NAME=SOCKET[,option=value]…" help:"A port; give it once per port. Options: mode=server|client (who listens: vhostd or QEMU), mac=ADDRESS, queues=PAIRS, owner=USER[:GROUP], group=NAME (only ports of a group are switched together), perm=0660, mtu=BYTES, features=+name,-name."`
+	Blk          []string      `sep:"none" placeholder:"NAME=SOCKET,file=DISK[,option=value]…" help:"A disk; give it once per disk. DISK is a raw image or a block device. Options: ro, direct (past the page cache), serial=TEXT, queues=N, mode=server|client, owner=USER[:GROUP], perm=0660."`
 	Config       string        `placeholder:"FILE.toml" help:"More ports, and settings that flags can change."`
 	Control      string        `placeholder:"SOCKET" help:"Where vhostd show finds this daemon. Default: vhostd.sock in $XDG_RUNTIME_DIR or /run."`
 	ControlPerm  string        `placeholder:"0600" help:"Mode of the control socket, 0600 to 0660."`
@@ -39,15 +40,15 @@ func (s *serveCommand) Run(ctx context.Context, o *output) error {
 	if err != nil {
 		return err
 	}
-	d, err := daemon.Open(daemon.Options{Nets: f.Nets, Switch: f.Switch, Control: f.Control, Log: log})
+	d, err := daemon.Open(daemon.Options{Nets: f.Nets, Blks: f.Blks, Switch: f.Switch, Control: f.Control, Log: log})
 	if err != nil {
 		return err
 	}
-	if err := attach.Write(o.out, f.Nets); err != nil {
+	if err := attach.Write(o.out, f.Nets, f.Blks); err != nil {
 		d.Close()
 		return fmt.Errorf("standard output: %w", err)
 	}
-	log.Info("serving", "ports", len(f.Nets), "control", f.Control.Socket)
+	log.Info("serving", "ports", len(f.Nets), "disks", len(f.Blks), "control", f.Control.Socket)
 	d.Run(ctx)
 	log.Info("ended, sockets are removed")
 	return nil
@@ -79,7 +80,14 @@ func (s *serveCommand) settings() (*config.File, error) {
 		}
 		f.Nets = append(f.Nets, n)
 	}
-	return f, config.Check(f.Nets, f.Control.Socket)
+	for _, text := range s.Blk {
+		b, err := config.ParseBlk(text)
+		if err != nil {
+			return nil, err
+		}
+		f.Blks = append(f.Blks, b)
+	}
+	return f, config.Check(f.Nets, f.Blks, f.Control.Socket)
 }
 
 // control completes where and for whom the control socket is.

@@ -17,6 +17,7 @@ type showCommand struct {
 	Queues   showQueues   `cmd:"" help:"Features and rings, as both sides see them."`
 	Mac      showMAC      `cmd:"" help:"Learned addresses."`
 	Stats    showStats    `cmd:"" help:"Frames, bytes and drops."`
+	Disks    showDisks    `cmd:"" help:"Disks, and what was done with them."`
 	Messages showMessages `cmd:"" help:"The last messages of a front-end, decoded."`
 }
 
@@ -26,6 +27,7 @@ type (
 	showQueues   struct{ question }
 	showMAC      struct{ question }
 	showStats    struct{ question }
+	showDisks    struct{ question }
 	showMessages struct{ question }
 )
 
@@ -59,6 +61,11 @@ func (s *showMAC) Run(ctx context.Context, o *output) error {
 // Run shows counters.
 func (s *showStats) Run(ctx context.Context, o *output) error {
 	return show(ctx, o, s.question, "stats", view.Stats)
+}
+
+// Run shows disks.
+func (s *showDisks) Run(ctx context.Context, o *output) error {
+	return show(ctx, o, s.question, "disks", view.Disks)
 }
 
 // Run shows messages.

@@ -9,31 +9,37 @@ import (
 	"github.com/vhostd/vhostd/cmd/vhostd/internal/config"
 )
 
-// Write writes how guests are attached to the ports.
-func Write(w io.Writer, nets []config.Net) error {
+// Write writes how guests are attached to the ports and disks.
+func Write(w io.Writer, nets []config.Net, blks []config.Blk) error {
 	var b strings.Builder
 	for i := range nets {
 		if i > 0 {
 			b.WriteString("\n")
 		}
 		n := &nets[i]
-		fmt.Fprintf(&b, "# port %s, group %s: %s\n", n.Name, n.Group, meeting(n))
+		fmt.Fprintf(&b, "# port %s, group %s: %s\n", n.Name, n.Group, meeting(n.Mode, n.Socket))
 		b.WriteString("#\n# QEMU (the first three once per guest, with the size you want):\n")
 		block(&b, slices.Concat(memory, qemu(n)))
 		b.WriteString("#\n# libvirt:\n")
 		b.WriteString(backing)
 		b.WriteString(libvirt(n))
 	}
+	for i := range blks {
+		if i+len(nets) > 0 {
+			b.WriteString("\n")
+		}
+		disk(&b, &blks[i])
+	}
 	_, err := io.WriteString(w, b.String())
 	return err
 }
 
 // meeting says who waits for whom.
-func meeting(n *config.Net) string {
-	if n.Mode == config.Client {
-		return fmt.Sprintf("QEMU listens at %s", n.Socket)
+func meeting(mode config.Mode, socket string) string {
+	if mode == config.Client {
+		return fmt.Sprintf("QEMU listens at %s", socket)
 	}
-	return fmt.Sprintf("QEMU connects to %s", n.Socket)
+	return fmt.Sprintf("QEMU connects to %s", socket)
 }
 
 // argument is an option of QEMU and its value.

@@ -28,7 +28,7 @@ func ports(t *testing.T, all ...string) []config.Net {
 		}
 		nets = append(nets, n)
 	}
-	if err := config.Check(nets, ""); err != nil {
+	if err := config.Check(nets, nil, ""); err != nil {
 		t.Fatal(err)
 	}
 	return nets
@@ -43,7 +43,7 @@ func TestTextIsTheOneThatWasReadByAPerson(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			var b strings.Builder
-			if err := Write(&b, nets); err != nil {
+			if err := Write(&b, nets, nil); err != nil {
 				t.Fatal(err)
 			}
 			golden := filepath.Join("testdata", name+".txt")
@@ -63,11 +63,36 @@ func TestTextIsTheOneThatWasReadByAPerson(t *testing.T) {
 	}
 }
 
+func TestDisksStandBehindThePorts(t *testing.T) {
+	d, err := config.ParseBlk("root=/run/vhostd/root.sock,file=/srv/root.img,queues=2")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b strings.Builder
+	if err := Write(&b, ports(t, "a=/x"), []config.Blk{d}); err != nil {
+		t.Fatal(err)
+	}
+	_, disk, _ := strings.Cut(b.String(), "\n\n")
+	golden := filepath.Join("testdata", "disk.txt")
+	if *update {
+		if err := os.WriteFile(golden, []byte(disk), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(golden)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(string(want), disk); d != "" {
+		t.Error(d)
+	}
+}
+
 func TestPathsWithOddCharactersStayOneValue(t *testing.T) {
 	n := ports(t, "a=/x")[0]
 	n.Socket = `/tmp/it's <a>, "b" & $c`
 	var b strings.Builder
-	if err := Write(&b, []config.Net{n}); err != nil {
+	if err := Write(&b, []config.Net{n}, nil); err != nil {
 		t.Fatal(err)
 	}
 	if want := `'socket,id=a,path=/tmp/it'\''s <a>,, "b" & $c,reconnect=1'`; !strings.Contains(b.String(), want) {

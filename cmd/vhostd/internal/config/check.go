@@ -8,17 +8,35 @@ import (
 	"path/filepath"
 )
 
-// Check looks at all ports together, those of flags and those of the file:
-// names and sockets must be different, MAC addresses different in a group.
+// Check looks at all ports and disks together, those of flags and those of the
+// file: names and sockets must be different, MAC addresses different in a group.
 // Sockets become absolute paths, since QEMU may run elsewhere. Ports without a
 // MAC address get one.
-func Check(nets []Net, control string) error {
-	if len(nets) == 0 {
-		return errors.New("there is no port: give --net NAME=SOCKET, or --config with a [[net]] table")
+func Check(nets []Net, blks []Blk, control string) error {
+	if len(nets)+len(blks) == 0 {
+		return errors.New("there is no port: give --net NAME=SOCKET or --blk NAME=SOCKET,file=DISK, " +
+			"or --config with a [[net]] or [[blk]] table")
 	}
-	names, sockets := make(map[string]*Net), make(map[string]*Net)
+	all := make([]*Net, 0, len(nets)+len(blks))
 	for i := range nets {
-		n := &nets[i]
+		all = append(all, &nets[i])
+	}
+	for i := range blks {
+		all = append(all, new(blks[i].port()))
+	}
+	if err := distinct(all, control); err != nil {
+		return err
+	}
+	for i := range blks {
+		blks[i].Socket = all[len(nets)+i].Socket // it is absolute now
+	}
+	return assignMACs(nets)
+}
+
+// distinct finds names and sockets that are there twice.
+func distinct(all []*Net, control string) error {
+	names, sockets := make(map[string]*Net), make(map[string]*Net)
+	for _, n := range all {
 		if err := n.absolute(); err != nil {
 			return err
 		}
@@ -36,7 +54,7 @@ func Check(nets []Net, control string) error {
 		}
 		names[n.Name], sockets[n.Socket] = n, n
 	}
-	return assignMACs(nets)
+	return nil
 }
 
 // absolute makes the socket's path so; it must still be short enough.

@@ -19,6 +19,7 @@ type File struct {
 	Log     Log
 	Switch  Switch
 	Nets    []Net
+	Blks    []Blk
 }
 
 // Control is where `vhostd show` finds the daemon.
@@ -55,7 +56,8 @@ type document struct {
 		MACs int    `toml:"macs"`
 		Age  string `toml:"age"`
 	} `toml:"switch"`
-	Nets []table `toml:"net"`
+	Nets []table    `toml:"net"`
+	Blks []blkTable `toml:"blk"`
 }
 
 // table is one [[net]]; a nil option was not given.
@@ -98,6 +100,13 @@ func parse(path string, text []byte) (*File, error) {
 			return nil, err
 		}
 		f.Nets = append(f.Nets, n)
+	}
+	for i := range d.Blks {
+		b, err := d.Blks[i].disk(i, at)
+		if err != nil {
+			return nil, err
+		}
+		f.Blks = append(f.Blks, b)
 	}
 	return f, nil
 }

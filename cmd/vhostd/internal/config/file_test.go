@@ -104,7 +104,7 @@ func TestExampleFileSaysTheDefaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := Check(f.Nets, f.Control.Socket); err != nil {
+	if err := Check(f.Nets, f.Blks, f.Control.Socket); err != nil {
 		t.Fatal(err)
 	}
 	// blue has nothing but a name and a socket; red spells out its values.

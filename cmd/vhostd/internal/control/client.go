@@ -48,12 +48,21 @@ func NewClient(socket string) *Client {
 
 // Get asks for what ("ports", "mem", …), of one port or with "" of all.
 func Get[T any](ctx context.Context, c *Client, what, port string) (List[T], error) {
+	return ask[T](ctx, c, http.MethodGet, what, port)
+}
+
+// Resize has the daemon look at the size of a disk again.
+func Resize(ctx context.Context, c *Client, port string) (List[Disk], error) {
+	return ask[Disk](ctx, c, http.MethodPost, "resize", port)
+}
+
+func ask[T any](ctx context.Context, c *Client, method, what, port string) (List[T], error) {
 	var list List[T]
 	u := url.URL{Scheme: "http", Host: "vhostd", Path: "/v1/" + what}
 	if port != "" {
 		u.RawQuery = url.Values{"port": {port}}.Encode()
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
+	req, err := http.NewRequestWithContext(ctx, method, u.String(), nil)
 	if err != nil {
 		return list, err
 	}

@@ -2,6 +2,7 @@ package control
 
 import (
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"net"
@@ -50,6 +51,15 @@ func (two) MACs(string) []MAC { return nil }
 
 func (two) Stats(port string) []Stats {
 	return pick(port, map[string]Stats{"red": {Port: "red", Counts: Counts{InFrames: 1<<63 + 1}}})
+}
+
+func (two) Disks(string) []Disk { return nil }
+
+func (two) Resize(port string) (Disk, error) {
+	if port != "red" {
+		return Disk{}, errors.New("no disk is named so")
+	}
+	return Disk{Port: port, Size: 1 << 40}, nil
 }
 
 func (two) Messages(port string) []Messages {

@@ -25,6 +25,10 @@ type Source interface {
 	MACs(port string) []MAC
 	Stats(port string) []Stats
 	Messages(port string) []Messages
+	Disks(port string) []Disk
+
+	// Resize asks for a disk's size anew and tells its guest.
+	Resize(port string) (Disk, error)
 }
 
 // List is the answer of every path.
@@ -77,9 +81,19 @@ func Handler(src Source) http.Handler {
 	handle(mux, src, "mac", src.MACs)
 	handle(mux, src, "stats", src.Stats)
 	handle(mux, src, "messages", src.Messages)
+	handle(mux, src, "disks", src.Disks)
+	mux.HandleFunc("POST /v1/resize", func(w http.ResponseWriter, r *http.Request) {
+		disk, err := src.Resize(r.URL.Query().Get("port"))
+		if err != nil {
+			write(w, http.StatusConflict, refusal{err.Error()})
+			return
+		}
+		write(w, http.StatusOK, List[Disk]{time.Now(), []Disk{disk}})
+	})
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		write(w, http.StatusNotFound, refusal{fmt.Sprintf("no %s %s; there are GET /v1/ports, "+
-			"/v1/mem, /v1/queues, /v1/mac, /v1/stats and /v1/messages, each with ?port=NAME", r.Method, r.URL.Path)})
+			"/v1/mem, /v1/queues, /v1/mac, /v1/stats, /v1/messages and /v1/disks, each with ?port=NAME, "+
+			"and POST /v1/resize?port=NAME", r.Method, r.URL.Path)})
 	})
 	return mux
 }

@@ -17,6 +17,7 @@ import (
 // Options say what to run. The ports have passed [config.Check].
 type Options struct {
 	Nets    []config.Net
+	Blks    []config.Blk
 	Switch  config.Switch
 	Control config.Control
 	Log     *slog.Logger
@@ -58,6 +59,13 @@ func (d *Daemon) open(o Options) (err error) {
 		}
 		d.ports = append(d.ports, p)
 	}
+	for _, b := range o.Blks {
+		p, err := openDisk(b, o.Log.With("disk", b.Name))
+		if err != nil {
+			return &config.Error{Origin: b.Origin, Port: b.Name, Err: err}
+		}
+		d.ports = append(d.ports, p)
+	}
 	// The last one: who can ask the daemon finds all its ports there.
 	if d.control, err = listen(o.Control.Socket, o.Control.Perm, o.Control.Owner); err != nil {
 		return fmt.Errorf("control socket (--control): %w", err)
@@ -79,7 +87,7 @@ func (d *Daemon) Run(ctx context.Context) {
 	all.Wait()
 }
 
-// Close lets go of the sockets of a daemon that was not run.
+// Close lets go of the sockets and files of a daemon that was not run.
 func (d *Daemon) Close() {
 	if d.control != nil {
 		d.control.Close()
@@ -87,6 +95,9 @@ func (d *Daemon) Close() {
 	for _, p := range d.ports {
 		if p.listener != nil {
 			p.listener.Close()
+		}
+		if p.disk != nil {
+			p.disk.close()
 		}
 	}
 }

@@ -33,7 +33,7 @@ func options(t *testing.T, dir string, nets ...string) Options {
 		}
 		o.Nets = append(o.Nets, n)
 	}
-	if err := config.Check(o.Nets, o.Control.Socket); err != nil {
+	if err := config.Check(o.Nets, o.Blks, o.Control.Socket); err != nil {
 		t.Fatal(err)
 	}
 	return o

@@ -1,5 +1,5 @@
 // Package daemon runs what a configuration describes: a switch per group, a
-// vhost-user server per port, the control socket; and it tells the control
+// vhost-user server per port and disk, the control socket; and it tells the control
 // socket about them.
 //
 // What does not belong here: forwarding (fabric), the protocol (vhost), and the

@@ -9,9 +9,9 @@ import (
 	"github.com/vhostd/vhostd/virtio"
 )
 
-// bits names feature bits as network devices have them.
-func bits(f virtio.Features) control.Bits {
-	names := f.Names(virtio.Net)
+// bits names feature bits as devices of type id have them.
+func bits(id virtio.DeviceID, f virtio.Features) control.Bits {
+	names := f.Names(id)
 	if names == nil {
 		names = []string{} // [], not null
 	}
@@ -49,8 +49,8 @@ func indexOf(i memtable.IndexInfo) control.Index {
 	return control.Index{Kind: i.Kind, Frame: i.Frame, Bytes: i.Bytes}
 }
 
-// queuesOf translates a connection and its rings; p is its port.
-func queuesOf(p control.Port, info vhost.Info) control.Queues {
+// queuesOf translates a connection and its rings; p is its port, id what it is.
+func queuesOf(id virtio.DeviceID, p control.Port, info vhost.Info) control.Queues {
 	q := control.Queues{
 		Port: p.Name, Socket: p.Socket, Role: p.Role, State: p.State, Peer: p.Peer, Since: p.Since,
 		Connects: p.Connects, LastError: p.LastError, Offered: p.Offered, Features: p.Features,
@@ -58,22 +58,25 @@ func queuesOf(p control.Port, info vhost.Info) control.Queues {
 		Status:   control.Hex(info.Status), Logging: info.Logging, Rings: []control.Ring{},
 	}
 	for _, r := range info.Rings {
-		q.Rings = append(q.Rings, ringOf(r))
+		q.Rings = append(q.Rings, ringOf(id, r))
 	}
 	return q
 }
 
-// ringName is the specification's (virtio 1.2, 5.1.2).
-func ringName(index int) string {
+// ringName is the specification's (virtio 1.2, 5.1.2 and 5.2.2).
+func ringName(id virtio.DeviceID, index int) string {
+	if id == virtio.Block {
+		return fmt.Sprintf("requestq%d", index+1)
+	}
 	if index%2 == 0 {
 		return fmt.Sprintf("receiveq%d", index/2+1)
 	}
 	return fmt.Sprintf("transmitq%d", index/2+1)
 }
 
-func ringOf(r vhost.RingInfo) control.Ring {
+func ringOf(id virtio.DeviceID, r vhost.RingInfo) control.Ring {
 	return control.Ring{
-		Index: r.Index, Name: ringName(r.Index), Size: r.Size,
+		Index: r.Index, Name: ringName(id, r.Index), Size: r.Size,
 		Started: r.Started, Enabled: r.Enabled, Polled: r.Polled, Broken: r.Broken,
 		Desc: control.Hex(r.Desc), Avail: control.Hex(r.Avail), Used: control.Hex(r.Used),
 		LastAvail: r.Indices.LastAvail, LastUsed: r.Indices.LastUsed,

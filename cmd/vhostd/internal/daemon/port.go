@@ -12,12 +12,15 @@ import (
 	"github.com/vhostd/vhostd/cmd/vhostd/internal/control"
 	"github.com/vhostd/vhostd/cmd/vhostd/internal/fabric"
 	"github.com/vhostd/vhostd/vhost"
+	"github.com/vhostd/vhostd/virtio"
 )
 
-// port is a port of a switch with the server that front-ends reach it by.
+// port is a port of a switch, or a disk, with the server that front-ends reach it
+// by. A disk has no group, address, MTU or list of features.
 type port struct {
 	config.Net
-	fabric   *fabric.Port
+	fabric   *fabric.Port // nil: a disk
+	disk     *disk        // nil: a port of a switch
 	server   *vhost.Server
 	listener *net.UnixListener // nil: client
 	log      *slog.Logger
@@ -39,16 +42,29 @@ func openPort(sw *fabric.Switch, n config.Net, log *slog.Logger) (*port, error) 
 	if err != nil {
 		return nil, err
 	}
-	if n.Mode == config.Server {
-		if p.listener, err = listen(n.Socket, n.Perm, n.Owner); err != nil {
-			return nil, err
+	return p, p.open(p.fabric, vhost.Events(sw.Domain()), 0)
+}
+
+// open makes the socket, if it is ours to make, and the server of device.
+func (p *port) open(device vhost.Device, r vhost.Runner, timeout time.Duration) (err error) {
+	if p.Mode == config.Server {
+		if p.listener, err = listen(p.Socket, p.Perm, p.Owner); err != nil {
+			return err
 		}
 	}
 	p.server = &vhost.Server{
-		Device: p.fabric, Runner: vhost.Events(sw.Domain()), Log: log,
+		Device: device, Runner: r, Log: p.log, Timeout: timeout,
 		Hooks: vhost.Hooks{Connected: p.connected, Disconnected: p.disconnected, Failed: p.fail},
 	}
-	return p, nil
+	return nil
+}
+
+// session is the front-end that is there, or nil.
+func (p *port) session() *vhost.Session {
+	if p.disk != nil {
+		return p.disk.session.Load()
+	}
+	return p.fabric.Session()
 }
 
 // run serves front-ends until ctx ends.
@@ -96,7 +112,7 @@ func (p *port) fail(err error) {
 // info is the front-end's, if there is one; with resident its pages in memory
 // are counted too, which takes time.
 func (p *port) info(resident bool) (vhost.Info, bool) {
-	s := p.fabric.Session()
+	s := p.session()
 	if s == nil {
 		return vhost.Info{}, false
 	}
@@ -105,4 +121,12 @@ func (p *port) info(resident bool) (vhost.Info, bool) {
 		s.Resident(i.Memory.Regions)
 	}
 	return i, true
+}
+
+// id says what kind of device it is.
+func (p *port) id() virtio.DeviceID {
+	if p.disk != nil {
+		return virtio.Block
+	}
+	return virtio.Net
 }

@@ -50,7 +50,7 @@ func (d *Daemon) Memory(name string) []control.Memory {
 func (d *Daemon) Queues(name string) []control.Queues {
 	return each(d, name, func(p *port) (control.Queues, bool) {
 		info, there := p.info(false)
-		return queuesOf(p.describe(info, there), info), true
+		return queuesOf(p.id(), p.describe(info, there), info), true
 	})
 }
 
@@ -82,6 +82,9 @@ func (d *Daemon) MACs(name string) []control.MAC {
 // Stats implements [control.Source].
 func (d *Daemon) Stats(name string) []control.Stats {
 	return each(d, name, func(p *port) (control.Stats, bool) {
+		if p.disk != nil {
+			return control.Stats{}, false
+		}
 		s := p.fabric.Stats()
 		stats := control.Stats{Port: p.Name, Counts: control.Counts(s.Counts), Drops: s.Drops}
 		for _, q := range s.Queues {
@@ -98,12 +101,12 @@ func (p *port) describe(info vhost.Info, there bool) control.Port {
 	c := control.Port{
 		Name: p.Name, Group: p.Group, Socket: p.Socket, Role: p.Mode.String(), MTU: p.MTU,
 		State: control.Listening, Since: p.idle, Connects: p.connects, LastError: p.last,
-		Offered: bits(0), Features: bits(0),
+		Offered: bits(p.id(), 0), Features: bits(p.id(), 0),
 	}
 	switch {
 	case there:
 		c.State, c.Since, c.Peer = stateOf(info), info.Since, info.Peer
-		c.Offered, c.Features = bits(info.Offered), bits(info.Features)
+		c.Offered, c.Features = bits(p.id(), info.Offered), bits(p.id(), info.Features)
 		if info.MTU != 0 {
 			c.MTU = info.MTU
 		}

@@ -153,3 +153,14 @@ func TestMessagesComeWithTheirResults(t *testing.T) {
 		{At: ago(time.Second), Request: "SET_MEM_TABLE", Detail: "9 regions", Result: "refused: at most 8"},
 	}})
 }
+
+func TestDisksAreALineEach(t *testing.T) {
+	golden(t, "disks", Disks,
+		control.Disk{
+			Port: "root", File: "/srv/root.img", Size: 10 << 30, Queues: 2, Direct: true, Reads: 1000, ReadBytes: 4096000,
+			Writes: 20, WriteBytes: 81920, Flushes: 3, Discards: 4, Zeroes: 5, Failed: 1, Refused: 2, Unsupported: 7,
+			LastError: &control.Failure{At: ago(time.Minute), Error: "pwritev2: no space left on device"},
+		},
+		control.Disk{Port: "cd", File: "/srv/" + hostile, Size: 1 << 20, ReadOnly: true, Queues: 1},
+	)
+}
