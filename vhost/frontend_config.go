@@ -19,7 +19,7 @@ func (f *Frontend) ReadConfig(ctx context.Context, off int, p []byte) error {
 	}
 	// The answer goes through a slice of its own: a caller who left has p back.
 	got := make(chan []byte, 1)
-	err := f.ask(ctx, func(l *peerLink) error {
+	err := f.askAny(ctx, func(l *peerLink) error {
 		if !l.protocol.Has(ProtocolConfig) {
 			return ErrNoConfig
 		}
@@ -64,7 +64,7 @@ func checkWindow(off, n int) error {
 // SetMTU tells the back-end the largest frame payload in bytes, now and at
 // every later connection. Before Accept it is kept for then.
 func (f *Frontend) SetMTU(ctx context.Context, mtu uint16) error {
-	return f.ask(ctx, func(l *peerLink) error {
+	return f.askAny(ctx, func(l *peerLink) error {
 		if !l.protocol.Has(ProtocolMTU) {
 			return fmt.Errorf("the back-end takes no MTU: %w", errors.ErrUnsupported)
 		}

@@ -13,6 +13,7 @@ import (
 type news struct {
 	out  chan virtio.TransportEvent
 	wake chan struct{}
+	anew chan chan struct{}
 	stop chan struct{}
 	done chan struct{}
 
@@ -30,7 +31,7 @@ type item struct {
 
 func newNews() *news {
 	n := &news{
-		out: make(chan virtio.TransportEvent), wake: make(chan struct{}, 1),
+		out: make(chan virtio.TransportEvent), wake: make(chan struct{}, 1), anew: make(chan chan struct{}),
 		stop: make(chan struct{}), done: make(chan struct{}),
 	}
 	go n.run()
@@ -81,6 +82,25 @@ func (n *news) took(e item) {
 	}
 }
 
+// renew drops what a driver need not know that begins with the back-end there is.
+// When it returns nothing of it is offered any more.
+func (n *news) renew() {
+	forgotten := make(chan struct{})
+	select {
+	case n.anew <- forgotten:
+		<-forgotten
+	case <-n.done:
+	}
+}
+
+// forget drops all but the news that the configuration space has changed.
+func (n *news) forget() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.deaf = false
+	n.list = slices.DeleteFunc(n.list, func(e item) bool { return e.Kind != virtio.ConfigChanged })
+}
+
 // isDeaf says whether the driver still thinks of a back-end that is gone.
 func (n *news) isDeaf() bool {
 	n.mu.Lock()
@@ -103,6 +123,9 @@ func (n *news) run() {
 		case out <- e.TransportEvent:
 			n.took(e)
 		case <-n.wake:
+		case forgotten := <-n.anew:
+			n.forget()
+			close(forgotten)
 		case <-n.stop:
 			return
 		}

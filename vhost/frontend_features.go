@@ -76,7 +76,7 @@ func (f *Frontend) Accept(ctx context.Context, want virtio.Features) error {
 	if extra := want &^ f.offered; extra != 0 {
 		return fmt.Errorf("features that the back-end does not offer: %v", extra.Names(f.cfg.Device))
 	}
-	return f.ask(ctx, func(l *peerLink) error {
+	return f.askAny(ctx, func(l *peerLink) error {
 		for _, r := range f.rings {
 			if r.running {
 				return fmt.Errorf("features are accepted before rings are started: Reset first")
@@ -84,6 +84,11 @@ func (f *Frontend) Accept(ctx context.Context, want virtio.Features) error {
 		}
 		if err := f.settle(l, want); err != nil {
 			return err
+		}
+		if !f.agreed || f.news.isDeaf() { // who accepts now is another driver than the one to tell
+			f.news.renew()
+			f.forgetRecord()
+			f.resuming = false
 		}
 		f.accepted, f.agreed = want, true
 		return nil

@@ -50,7 +50,9 @@ func (f *Frontend) Connect(ctx context.Context, i int, p virtio.Placement) (virt
 		}
 		r.placement = p
 		if f.resuming && !f.accepted.Has(virtio.FeaturePacked) {
-			r.placement.Position = usedPosition(p)
+			if r.placement.Position, err = usedPosition(p); err != nil {
+				return fmt.Errorf("ring %d cannot be read: %w", i, err)
+			}
 		}
 		if r.line, err = l.newLine(i); err != nil {
 			return err
@@ -107,11 +109,16 @@ func (f *Frontend) checkPlacement(i int, p virtio.Placement) error {
 }
 
 // usedPosition is where a split ring goes on behind a back-end that is gone
-// (vhost-user, "Reconnecting after an error").
-func usedPosition(p virtio.Placement) virtio.Position {
+// (vhost-user, "Reconnecting after an error"). That one may have made the ring's
+// memory vanish.
+func usedPosition(p virtio.Placement) (at virtio.Position, err error) {
 	desc, avail, used := virtio.SplitSizes(p.Size)
 	ring := virtio.Ring{Size: p.Size, Desc: p.Desc.VA.Bytes(desc), Avail: p.Avail.VA.Bytes(avail), Used: p.Used.VA.Bytes(used)}
-	return virtio.Position(virtio.UsedIndex(ring))
+	err = memtable.Guard(func() error {
+		at = virtio.Position(virtio.UsedIndex(ring))
+		return nil
+	})
+	return at, err
 }
 
 // serve has the back-end serve r: size, position and place first, the kick file

@@ -85,8 +85,19 @@ func lostBy(err error) error {
 
 // ask is do for the driver, who needs a back-end, and has heard of it.
 func (f *Frontend) ask(ctx context.Context, op operation, undo func(l *peerLink)) error {
+	return f.askAny(ctx, func(l *peerLink) error {
+		if f.news.isDeaf() {
+			return ErrLost
+		}
+		return op(l)
+	}, undo)
+}
+
+// askAny is ask for what a driver begins with: it has nothing of a back-end
+// before, and takes the one there is.
+func (f *Frontend) askAny(ctx context.Context, op operation, undo func(l *peerLink)) error {
 	return f.do(ctx, func(l *peerLink) error {
-		if l == nil || f.news.isDeaf() {
+		if l == nil {
 			return ErrLost
 		}
 		return op(l)
