@@ -22,7 +22,7 @@ race  = 'race:210:$(GO) test -json -race -short $(RACE)'
 nobody = 'nobody:60:$(GO) build -o bin/nobody ./tools/nobody && $(GO) test -json -count=1 -exec $(CURDIR)/bin/nobody ./memtable ./memfd/... ./dma/...'
 conformance = 'conformance:50:$(GO) test -json ./vhost/conformance'
 fuzz  = 'fuzz:240:$(GO) run ./tools/fuzz -go $(GO) -time 5s'
-peers = 'peers:240:$(GO) test -json -count=1 -timeout 15m ./qemu-test/peers'
+peers = 'peers:270:$(GO) test -json -count=1 -timeout 15m ./qemu-test/peers'
 qemu  = 'qemu:300:$(GO) test -json -count=1 -timeout 15m $$($(GO) list ./qemu-test/... | grep -v /peers)'
 
 # 128 MiB of huge pages are enough for all tests that want some.

@@ -100,6 +100,17 @@ func TestTheTrackerCountsWhatHappened(t *testing.T) {
 	})
 }
 
+// Who makes up marks does not keep the tracker: it wraps around with them.
+func TestAnyNumberIsTracked(t *testing.T) {
+	tr := &tracker{run: 1}
+	for _, seq := range []uint64{1<<64 - 3, 1<<64 - 1, 0, 1<<64 - 2, 1 << 63} {
+		tr.note(mark{run: 1, flow: 65535, seq: seq})
+	}
+	if sum := tr.unique + tr.duplicate; sum != 5 {
+		t.Errorf("five frames are counted as %+v", tr.tally)
+	}
+}
+
 func TestARunThatBeginsAnewIsNoLoss(t *testing.T) {
 	tr := &tracker{any: true}
 	for _, m := range []mark{{run: 1, seq: 1000}, {run: 1, seq: 1001}, {run: 2, seq: 5}, {run: 2, seq: 6}, {run: 2, seq: 6}} {

@@ -74,7 +74,8 @@ func (f *flow) skip(seq uint64) {
 		f.seen = [window / 64]uint64{}
 		return
 	}
-	for n := f.next; n <= seq; n++ {
+	for i := range seq - f.next + 1 { // seq may be the last number there is
+		n := f.next + i
 		f.seen[n/64%(window/64)] &^= 1 << (n % 64)
 	}
 }
