@@ -33,6 +33,8 @@ type platter struct {
 	answer func(h vblk.Header, s vblk.Status) (status vblk.Status, short int, hold bool)
 	// quick has every request done without a look at it, and without allocating.
 	quick bool
+	// record has it keep a record of what is in flight.
+	record bool
 	// reversed has each burst completed from its end.
 	reversed bool
 }
@@ -52,7 +54,7 @@ func newPlatter(sectors uint64) *platter {
 }
 
 func (p *platter) Spec() vhost.Spec {
-	return vhost.Spec{ID: virtio.Block, Features: p.features, Queues: p.queues, Without: p.without}
+	return vhost.Spec{ID: virtio.Block, Features: p.features, Queues: p.queues, Without: p.without, Inflight: p.record}
 }
 
 func (p *platter) Open(s *vhost.Session) (vhost.Handler, error) {
