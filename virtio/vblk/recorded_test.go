@@ -5,10 +5,12 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"sync"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -47,6 +49,10 @@ func victim(socket, disk string) error {
 	}
 	p := newPlatter(diskBytes / vblk.SectorSize)
 	p.record, p.reversed = true, true
+	p.answer = func(_ vblk.Header, s vblk.Status) (vblk.Status, int, bool) {
+		time.Sleep(100 * time.Microsecond) // as a disk takes: it dies with requests in flight
+		return s, 0, false
+	}
 	if p.data, err = unix.Mmap(int(file.Fd()), 0, diskBytes, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED); err != nil {
 		return err
 	}
@@ -124,7 +130,13 @@ func TestABackEndThatIsKilledLosesAndRepeatsNothing(t *testing.T) {
 	must(t, os.WriteFile(disk, make([]byte, diskBytes), 0o600))
 	kill := raise(t, socket, disk)
 	defer func() { kill() }()
-	eventually(t, "the back-end listens", func() bool { _, err := os.Stat(socket); return err == nil })
+	eventually(t, "the back-end listens", func() bool {
+		c, err := net.Dial("unix", socket)
+		if err == nil {
+			_ = c.Close()
+		}
+		return err == nil
+	})
 	r := open(t, socket, func(o *vblk.Options) { o.Queues = 2 })
 	stop := make(chan struct{})
 	var all sync.WaitGroup
@@ -139,12 +151,12 @@ func TestABackEndThatIsKilledLosesAndRepeatsNothing(t *testing.T) {
 	}
 	for range kills {
 		before := r.Stats().Queues[0].Completed
-		eventually(t, "traffic", func() bool { return r.Stats().Queues[0].Completed > before+200 || t.Failed() })
+		eventually(t, "traffic", func() bool { return r.Stats().Queues[0].Completed > before+40 || t.Failed() })
 		kill()
 		kill = raise(t, socket, disk)
 	}
 	before := r.Stats().Queues[0].Completed
-	eventually(t, "traffic", func() bool { return r.Stats().Queues[0].Completed > before+200 || t.Failed() })
+	eventually(t, "traffic", func() bool { return r.Stats().Queues[0].Completed > before+40 || t.Failed() })
 	close(stop)
 	all.Wait()
 	image, err := os.ReadFile(disk)
