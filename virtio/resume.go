@@ -18,6 +18,9 @@ func (q *Queue) Resume(ring Ring, r *Record, p Position) error {
 	_, used := words.usedWord()
 	h := r.header()
 	if h.version == 0 {
+		for i := range r.size {
+			r.setEntry(i, false, 0) // zeros from who is honest
+		}
 		r.setHeader(recordHeader{recordVersion, r.size, 0, used})
 		q.SetPosition(p, used)
 		return nil
