@@ -10,7 +10,7 @@ import (
 )
 
 // guestModules are what a guest of ours needs, without what they depend on.
-var guestModules = []string{"virtio_pci", "virtio_console", "virtio_net", "virtio_rng"}
+var guestModules = []string{"virtio_pci", "virtio_console", "virtio_net", "virtio_rng", "virtio_blk"}
 
 // loadOrder lists the files of modules with all they depend on, dependencies
 // first. A package has no modules.dep, that is made when it is installed, but

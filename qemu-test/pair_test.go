@@ -66,7 +66,7 @@ func bootPair(ctx context.Context, t *testing.T, l *Lab, a, b Guest, links ...li
 			forB = join("mode=client", forB)
 		}
 		ports = append(ports,
-			Port{portA(k), join(options, k.forA)}, Port{portB(k), join(options, forB)})
+			Port{Name: portA(k), Options: join(options, k.forA)}, Port{Name: portB(k), Options: join(options, forB)})
 		a.NICs = append(a.NICs, NIC{Socket: l.Socket(portA(k)), MAC: macA(n), Queues: k.pairs, Props: k.a})
 		b.NICs = append(b.NICs, NIC{Socket: l.Socket(portB(k)), Listen: k.listenB, MAC: macB(n), Queues: k.pairs, Props: k.b})
 	}

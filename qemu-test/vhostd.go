@@ -94,10 +94,11 @@ type Daemon struct {
 	sockets []string // it listens at
 }
 
-// Port is one --net of the daemon.
+// Port is one --net of the daemon, or one --blk.
 type Port struct {
 	Name    string
 	Options string // "group=a,features=-mrg_rxbuf", without the socket
+	Disk    bool   // Options begin with file=
 }
 
 // readyTime bounds the start of a program of ours.
@@ -140,7 +141,11 @@ func (l *Lab) Vhostd(ctx context.Context, name string, ports ...Port) (*Daemon, 
 		if p.Options != "" {
 			net += "," + p.Options
 		}
-		args = append(args, "--net", net)
+		flag := "--net"
+		if p.Disk {
+			flag = "--blk"
+		}
+		args = append(args, flag, net)
 		if !strings.Contains(p.Options, "mode=client") {
 			d.sockets = append(d.sockets, l.Socket(p.Name))
 		}
@@ -168,6 +173,15 @@ func (d *Daemon) ready(ctx context.Context) bool {
 	}
 	_, err := Show[PortState](ctx, d, "ports")
 	return err == nil
+}
+
+// Resize runs "vhostd resize".
+func (d *Daemon) Resize(ctx context.Context, disk string) error {
+	out, err := exec.CommandContext(ctx, d.path, "resize", disk, "--control", d.control).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("vhostd resize %s: %w: %s", disk, err, out)
+	}
+	return nil
 }
 
 // ShowText is what "vhostd show" prints for people.

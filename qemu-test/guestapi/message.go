@@ -49,6 +49,9 @@ const (
 	OpUDPSend    = "udp.send"    // UDPSend → UDPResult
 	OpUDPWait    = "udp.wait"    // UDPWait → UDPResult
 	OpRNGRead    = "rng.read"    // Count → Bytes
+	OpDiskWrite  = "disk.write"  // DiskWrite → nothing, when it is flushed
+	OpDiskZero   = "disk.zero"   // DiskRange → nothing
+	OpDiskSum    = "disk.sum"    // DiskRange → Bytes: SHA-256 of what the device gives, not the cache
 	OpRead       = "read"        // File → Bytes: below /proc and /sys
 	OpMem        = "mem"         // nothing → Mem
 	OpMemFill    = "mem.fill"    // Count → Mem: that many bytes are held until reboot

@@ -151,3 +151,16 @@ type Mem struct {
 	Free  int64 `json:"free"`
 	Held  int64 `json:"held"` // by mem.fill
 }
+
+// DiskRange is a part of /dev/Name, in bytes and whole pages.
+type DiskRange struct {
+	Name   string `json:"name"`
+	Offset int64  `json:"offset"`
+	Bytes  int64  `json:"bytes"`
+}
+
+// DiskWrite fills a part of a disk with the noise of a seed.
+type DiskWrite struct {
+	DiskRange
+	Seed uint64 `json:"seed"`
+}
