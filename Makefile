@@ -18,8 +18,8 @@ RACE = ./memtable/... ./memfd/... ./virtio/... ./vhost/... ./cmd/...
 lint  = 'lint:130:$(MAKE) -s lint'
 unit  = 'unit:150:$(GO) test -json $(UNIT)'
 race  = 'race:210:$(GO) test -json -race -short $(RACE)'
-# The memory supply needs no rights: its tests as a user who has none.
-nobody = 'nobody:60:$(GO) build -o bin/nobody ./tools/nobody && $(GO) test -json -count=1 -exec $(CURDIR)/bin/nobody ./memtable ./memfd/... ./dma/...'
+# Memory and drivers need no rights: their tests as a user who has none.
+nobody = 'nobody:60:$(GO) build -o bin/nobody ./tools/nobody && $(GO) test -json -count=1 -exec $(CURDIR)/bin/nobody ./memtable ./memfd/... ./dma/... ./examples/frames'
 conformance = 'conformance:50:$(GO) test -json ./vhost/conformance'
 fuzz  = 'fuzz:240:$(GO) run ./tools/fuzz -go $(GO) -time 5s'
 peers = 'peers:270:$(GO) test -json -count=1 -timeout 15m ./qemu-test/peers'
