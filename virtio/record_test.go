@@ -88,13 +88,16 @@ type step struct {
 // live serves one burst, the second chain before the first, and dies on the way.
 func (m *mortal) live(b *virtio.Burst, die step) {
 	m.tb.Helper()
-	page := os.Getpagesize()
+	page, prot := os.Getpagesize(), unix.PROT_READ
+	if raceEnabled {
+		prot = unix.PROT_NONE // the detector survives no fault of an atomic store, but of the load before
+	}
 	_ = memtable.Guard(func() error {
 		m.Stay(func(q *virtio.Queue) {
 			for _, op := range []string{"take", "put", "publish"} {
 				if op == die.op && die.page >= 0 {
 					closed := m.mem[die.page*page : min(len(m.mem), (die.page+1)*page)]
-					must(m.tb, unix.Mprotect(closed, unix.PROT_READ))
+					must(m.tb, unix.Mprotect(closed, prot))
 					defer func() { must(m.tb, unix.Mprotect(closed, unix.PROT_READ|unix.PROT_WRITE)) }()
 				}
 				switch op {
