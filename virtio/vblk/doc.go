@@ -12,7 +12,7 @@
 //	type disk struct{ *vblk.Device }
 //
 //	func (d disk) Spec() vhost.Spec {
-//		return vhost.Spec{ID: virtio.Block, Features: d.Features(), Queues: d.Queues()}
+//		return vhost.Spec{ID: virtio.Block, Features: d.Features(), Queues: d.Queues(), Inflight: true}
 //	}
 //	func (d disk) Open(*vhost.Session) (vhost.Handler, error) { return d.Attach(), nil }
 //

@@ -99,7 +99,7 @@ type server struct {
 }
 
 func (s server) Spec() vhost.Spec {
-	return vhost.Spec{ID: virtio.Block, Features: s.Features(), Queues: s.Queues()}
+	return vhost.Spec{ID: virtio.Block, Features: s.Features(), Queues: s.Queues(), Inflight: true}
 }
 
 func (s server) Open(session *vhost.Session) (vhost.Handler, error) {

@@ -68,7 +68,7 @@ func (d *disk) Name() string { return d.Blk.Name }
 
 // Spec implements vhost.Device.
 func (d *disk) Spec() vhost.Spec {
-	return vhost.Spec{ID: virtio.Block, Features: d.Features(), Queues: d.Device.Queues()}
+	return vhost.Spec{ID: virtio.Block, Features: d.Features(), Queues: d.Device.Queues(), Inflight: true}
 }
 
 // Open implements vhost.Device.
