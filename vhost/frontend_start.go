@@ -2,7 +2,9 @@ package vhost
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"log/slog"
 
 	"golang.org/x/sys/unix"
 
@@ -110,18 +112,34 @@ func (f *Frontend) Reset(ctx context.Context) error {
 		}
 		f.started, f.agreed, f.resuming = false, false, false
 		f.forgetRecord()
-		if l.protocol.Has(ProtocolStatus) {
-			if err := l.conn.SetStatus(0); err != nil {
-				return err
-			}
-		}
-		if l.protocol.Has(ProtocolResetDevice) {
-			if err := l.conn.ResetDevice(); err != nil {
-				return err
-			}
+		if err := f.resetDevice(l); err != nil {
+			return err
 		}
 		return l.barrier()
 	}, nil)
+}
+
+// resetDevice tells the device that it begins anew, when no ring runs any more.
+// A back-end that refuses that has let go all the same: a driver that heard of an
+// error would keep its memory, and try again for ever.
+func (f *Frontend) resetDevice(l *peerLink) (err error) {
+	if l.protocol.Has(ProtocolStatus) {
+		err = l.conn.SetStatus(0)
+	}
+	if l.protocol.Has(ProtocolResetDevice) && (err == nil || isRefusal(err)) {
+		err = errors.Join(err, l.conn.ResetDevice())
+	}
+	if err == nil || l.conn.broken != nil || !isRefusal(err) {
+		return err
+	}
+	f.lines.say(slog.LevelWarn, "the back-end refused to reset the device: its rings are stopped, but it may keep its state", "peer", l.peer, "error", err)
+	return nil
+}
+
+// isRefusal says whether the back-end heard a message, and said no.
+func isRefusal(err error) bool {
+	_, refused := errors.AsType[*RefusedError](err)
+	return refused
 }
 
 // resumes says whether rings can go on where they were with the back-end behind

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -138,5 +139,32 @@ func TestFrontendWaitsForTheEndOfTheProcess(t *testing.T) {
 	case e := <-f.Events():
 		t.Errorf("told %+v of a process that runs", e)
 	default:
+	}
+}
+
+// A device that is not reset has let go of its rings all the same: it begins
+// anew. A connection that ends is an error still.
+func TestFrontendAResetThatIsRefusedIsOne(t *testing.T) {
+	noLeaks(t)
+	for _, refused := range [][]Request{{SetStatus}, {ResetDevice}, {SetStatus, ResetDevice}} {
+		r := newReferee(t, 0)
+		f, d := runs(t, r, newSupply(t, 4, 2), nil)
+		r.follow(func(m *message) action { return action{refuse: slices.Contains(refused, Request(m.Request))} })
+		if err := f.Reset(t.Context()); err != nil {
+			t.Errorf("%v refused: %v", refused, err)
+		}
+		r.look(func(m *match) {
+			if m.anyRunning() {
+				t.Error("a ring runs after a reset")
+			}
+		})
+		r.follow(nil)
+		ok(t, f.Accept(t.Context(), virtio.FeatureVersion1))
+		d.fresh(t)
+		ok(t, f.Start(t.Context()))
+		r.follow(func(m *message) action { return action{hangUp: slices.Contains(refused, Request(m.Request))} })
+		if err := f.Reset(t.Context()); !errors.Is(err, ErrLost) {
+			t.Errorf("the connection ended at %v: %v", refused, err)
+		}
 	}
 }
