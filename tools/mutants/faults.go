@@ -150,14 +150,14 @@ var faults = []fault{
 		old: "v.UsedLog = memtable.GPA(r.addr.Log)", new: "va, _, _ := s.memory.byUVA.Span(r.addr.Used, 1)\n\t\tgpa, _, _ := s.memory.byGPA.Reverse(va)\n\t\tv.UsedLog = memtable.GPA(gpa)",
 	},
 	{
-		rule: 100, what: "SET_INFLIGHT_FD is acknowledged and forgotten",
+		rule: 100, what: "SET_INFLIGHT_FD changes the record under a ring that runs",
 		file: "vhost/inflight.go", test: "TestSetInflightFDComesBeforeRings",
-		old: "	s.inflight = next\n", new: "	_ = next\n",
+		old: "case s.running():\n", new: "case s.running() && s.inflight == nil:\n",
 	},
 	{
-		rule: 102, what: "a ring goes on at its base, whatever was in flight",
+		rule: 102, what: "what was in flight is done again in the order of the descriptors",
 		file: "virtio/resume.go", test: "TestRecoveryGoesByTheRecord",
-		old: "Position(used+uint16(len(heads)))", new: "p",
+		old: "cmp.Compare(a.counter, b.counter)", new: "cmp.Compare(a.head, b.head)",
 	},
 	{
 		rule: 106, what: "a migration cannot write read-only config",
