@@ -236,3 +236,15 @@ func TestAResizeIsTold(t *testing.T) {
 	_, err := r.WriteAt(make([]byte, 512), 127*512)
 	must(t, err)
 }
+
+// Buffers that the disk copies through may be more than one extent of the arena
+// has room for; none of them may lie across the border of two.
+func TestBuffersOfTheDiskLieInOneExtentEach(t *testing.T) {
+	p := newPlatter(8192)
+	r := open(t, p.listen(t), func(o *vblk.Options) { o.BounceCount, o.BounceSize = 40, 68<<10 })
+	want := noise(3<<20, 1)
+	if _, err := r.WriteAt(want, 0); err != nil {
+		t.Fatal(err)
+	}
+	r.readBack(t, 0, want)
+}

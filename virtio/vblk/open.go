@@ -3,6 +3,7 @@ package vblk
 import (
 	"context"
 	"fmt"
+	"math/bits"
 
 	"github.com/vhostd/vhostd/memtable"
 	"github.com/vhostd/vhostd/virtio"
@@ -104,9 +105,11 @@ func (d *Disk) readConfig(ctx context.Context) (Config, error) {
 	return ParseConfig(p, d.features)
 }
 
-// alloc borrows zeroed memory until the disk is closed.
+// alloc borrows zeroed memory until the disk is closed. Memory that is aligned to
+// its size, rounded up to a power of two, lies in one extent of its arena: the
+// device finds all of it in one region.
 func (d *Disk) alloc(ctx context.Context, n, align uint64) (memtable.Buf, error) {
-	b, err := d.o.Heap.Alloc(ctx, n, align)
+	b, err := d.o.Heap.Alloc(ctx, n, max(align, uint64(1)<<bits.Len64(n-1)))
 	if err != nil {
 		return b, fmt.Errorf("block device: memory: %w", err)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/bits"
 
 	"github.com/vhostd/vhostd/memtable"
 	"github.com/vhostd/vhostd/virtio"
@@ -58,9 +59,11 @@ func (d *Driver) makeRing(ctx context.Context, r *ring, i, pieces int) error {
 	return err
 }
 
-// alloc gets memory that is freed with the rings.
+// alloc gets memory that is freed with the rings. It is aligned to its size,
+// rounded up to a power of two, and so lies in one extent of its arena: the device
+// finds all of it in one region.
 func (d *Driver) alloc(ctx context.Context, n uint64) (memtable.Buf, error) {
-	b, err := d.cfg.Rings.AllocZero(ctx, n, 64)
+	b, err := d.cfg.Rings.AllocZero(ctx, n, max(64, uint64(1)<<bits.Len64(n-1)))
 	if err != nil {
 		return b, fmt.Errorf("memory for rings of %d descriptors: %w", d.cfg.Size, err)
 	}
