@@ -64,7 +64,7 @@ func (d *Disk) do(ctx context.Context, next func(*Request) bool, bounce []memtab
 		}
 	}
 	if c.err == nil && then != nil {
-		then()
+		c.err = memtable.Guard(func() error { then(); return nil })
 	}
 	d.putBounce(bounce)
 	return c.err
@@ -78,18 +78,18 @@ func (q *Queue) lendAll(ctx context.Context, next func(*Request) bool, c *call) 
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for more && err == nil && c.err == nil {
-		switch err = q.put(&r, c); err {
+		switch err = q.guard(func() error { return q.put(&r, c) }); err {
 		case nil:
 			more = next(&r)
 		case errLater:
-			q.show()
+			q.showAll()
 			changed := q.changed()
 			q.mu.Unlock()
 			err = await(ctx, changed)
 			q.mu.Lock()
 		}
 	}
-	q.show()
+	q.showAll()
 	if err != nil && c.left == 0 && c.err == nil {
 		return err
 	}
@@ -101,10 +101,10 @@ func (q *Queue) lendAll(ctx context.Context, next func(*Request) bool, c *call) 
 	return nil
 }
 
-// show shows the device what was put, if there is one.
-func (q *Queue) show() {
+// showAll shows the device what was put, if there is one.
+func (q *Queue) showAll() {
 	if q.state == isRunning {
-		q.flush()
+		_ = q.guard(func() error { q.flush(); return nil })
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/vhostd/vhostd/virtio"
 )
@@ -17,6 +18,10 @@ func (d *Disk) follow() {
 			return
 		case <-d.broken:
 			d.takeBack()
+		case <-d.retry:
+			if d.down.Load() != nil && !d.gone {
+				d.reset()
+			}
 		case e, ok := <-events:
 			if !ok {
 				d.lost(ErrLost)
@@ -44,13 +49,34 @@ func (d *Disk) handle(e virtio.TransportEvent) {
 			q.mu.Unlock()
 		}
 	case virtio.NeedsReset:
+		d.resets.Add(1)
 		d.reset()
 	case virtio.Lost:
+		d.gone = true
 		d.losses.Add(1)
 		d.lost(orLost(e.Err))
 	case virtio.Back:
+		d.gone = false
 		d.restore(e.Resumes)
 	}
+}
+
+// retryPause is the time after which is tried again what failed with the device.
+const retryPause = 100 * time.Millisecond
+
+// poke has follow look. One look is enough for all that happened before it.
+func poke(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// failed notes why there is no device. It is reset a little later, unless it is
+// gone by then.
+func (d *Disk) failed(err error) {
+	d.down.Store(&err)
+	time.AfterFunc(retryPause, func() { poke(d.retry) })
 }
 
 func orLost(err error) error {
@@ -80,7 +106,7 @@ func (d *Disk) refresh(ctx context.Context) error {
 }
 
 // takeBack takes queues back that are broken. Where that fails the device may
-// use what is lent until the transport loses it.
+// use what is lent still, and it is tried again.
 func (d *Disk) takeBack() {
 	for i, q := range d.queues {
 		q.mu.Lock()
@@ -92,9 +118,11 @@ func (d *Disk) takeBack() {
 		d.transport.Lock()
 		_, err := d.o.Transport.Disconnect(d.ctx, i)
 		d.transport.Unlock()
-		if err == nil {
-			q.bury(isDead, q.Err())
+		if err != nil {
+			time.AfterFunc(retryPause, func() { poke(d.broken) })
+			continue
 		}
+		q.bury(isDead, q.Err())
 	}
 }
 
@@ -131,22 +159,24 @@ func (d *Disk) lost(why error) {
 	}
 }
 
-// reset begins anew with a device that asked for it (virtio 1.2, 2.1.2).
+// reset begins anew with a device that asked for it (virtio 1.2, 2.1.2), or that
+// did not come up.
 func (d *Disk) reset() {
-	d.resets.Add(1)
 	d.transport.Lock()
 	err := d.o.Transport.Reset(d.ctx)
 	if err == nil {
+		d.lost(errReset) // whatever comes next, this one has let go
 		err = d.o.Transport.Accept(d.ctx, d.features)
 	}
 	d.transport.Unlock()
 	if err != nil {
-		d.down.Store(&err)
-		return // the transport lost it, and will say so
+		d.failed(err)
+		return
 	}
-	d.lost(errors.New("the device asked to be reset"))
 	d.restore(false)
 }
+
+var errReset = errors.New("the device is being reset")
 
 // restore goes on with another device: it is given the rings as they are if it
 // knows what was in flight, and empty ones otherwise, on which that is lent
@@ -154,7 +184,10 @@ func (d *Disk) reset() {
 func (d *Disk) restore(resumes bool) {
 	if !resumes {
 		for _, q := range d.queues {
-			q.renew(d.o.Once)
+			if err := q.renew(d.o.Once); err != nil {
+				d.failed(err)
+				return
+			}
 		}
 	}
 	d.transport.Lock()
@@ -166,39 +199,8 @@ func (d *Disk) restore(resumes bool) {
 		err = d.start(d.ctx)
 	}
 	if err != nil {
-		d.down.Store(&err)
+		d.failed(err)
 		return
 	}
 	d.down.Store(nil)
-}
-
-// renew empties the ring for a device that knows nothing of it, and lends again
-// what was in flight: flushes last, so that what they are to make durable is
-// there before them.
-func (q *Queue) renew(once bool) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if q.state == isClosed {
-		return
-	}
-	pending := q.reclaim()
-	q.dq.Reset()
-	q.state = isLost
-	q.dead.Store(nil)
-	for _, flushes := range []bool{false, true} {
-		for _, i := range pending {
-			switch s := &q.slots[i]; {
-			case (s.Type == TypeFlush) != flushes:
-			case once || s.sent >= maxSends:
-				q.fail(i, ErrLost)
-			default:
-				if err := q.lend(i); err != nil {
-					q.fail(i, ErrLost)
-				} else {
-					q.stats.Resent++
-				}
-			}
-		}
-	}
-	q.tell()
 }

@@ -66,6 +66,8 @@ type Disk struct {
 	// at a time. It is taken before a queue's lock.
 	transport sync.Mutex
 	broken    chan struct{} // a queue wants to be taken back
+	retry     chan struct{} // the device did not come up
+	gone      bool          // there will be an event; of follow
 	stop      context.CancelFunc
 	ctx       context.Context // of the disk's goroutines
 	control   sync.WaitGroup

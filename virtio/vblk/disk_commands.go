@@ -86,7 +86,13 @@ func (d *Disk) ranges(ctx context.Context, t Type, ranges []Range, flags, sector
 		if err != nil {
 			return wrap(t, sector, 0, err)
 		}
-		todo = encode(&bufs[0], todo, flags, longest, most)
+		if err := memtable.Guard(func() error {
+			todo = encode(&bufs[0], todo, flags, longest, most)
+			return nil
+		}); err != nil {
+			d.putBounce(bufs)
+			return wrap(t, sector, 0, err)
+		}
 		n := uint64(bufs[0].Len)
 		if err := d.do(ctx, once(Request{Type: t, Bufs: bufs}), bufs, nil); err != nil {
 			return wrap(t, sector, n, err)

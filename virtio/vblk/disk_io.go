@@ -113,8 +113,14 @@ func (d *Disk) WriteAt(p []byte, off int64) (n int, err error) {
 			return n, err
 		}
 		m := 0
-		for _, b := range bufs {
-			m += copy(b.VA.Bytes(uint64(b.Len)), p[n+m:])
+		if err := memtable.Guard(func() error {
+			for _, b := range bufs {
+				m += copy(b.VA.Bytes(uint64(b.Len)), p[n+m:])
+			}
+			return nil
+		}); err != nil {
+			d.putBounce(bufs)
+			return n, wrap(TypeOut, uint64(off+int64(n))/SectorSize, uint64(m), err)
 		}
 		if err := d.transfer(ctx, TypeOut, uint64(off+int64(n))/SectorSize, bufs, bufs, nil); err != nil {
 			return n, err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/bits"
+	"time"
 
 	"github.com/vhostd/vhostd/memtable"
 	"github.com/vhostd/vhostd/virtio"
@@ -83,7 +84,7 @@ func newDisk(o Options) (*Disk, error) {
 	case !t.Features().Has(needed):
 		return nil, fmt.Errorf("block device: it does not offer VERSION_1: legacy devices are not driven")
 	}
-	d := &Disk{o: o, broken: make(chan struct{}, 1)}
+	d := &Disk{o: o, broken: make(chan struct{}, 1), retry: make(chan struct{}, 1)}
 	d.features = t.Features() & (o.Features&usable | needed)
 	if t.Features().Has(FeatureRO) {
 		d.features |= FeatureRO // it holds whether we know it or not
@@ -167,11 +168,20 @@ func (d *Disk) start(ctx context.Context) error {
 		if q.Err() != nil {
 			continue
 		}
-		line, err := d.o.Transport.Connect(ctx, i, q.where())
+		place, err := q.where()
+		if err != nil {
+			return fmt.Errorf("queue %d: %w", i, err)
+		}
+		line, err := d.o.Transport.Connect(ctx, i, place)
 		if err != nil {
 			return fmt.Errorf("queue %d: %w", i, err)
 		}
 		lines[i] = line
+	}
+	for i, q := range d.queues {
+		if lines[i] != nil {
+			q.show()
+		}
 	}
 	if err := d.o.Transport.Start(ctx); err != nil {
 		return err
@@ -184,8 +194,13 @@ func (d *Disk) start(ctx context.Context) error {
 	return nil
 }
 
-// undo ends an Open that failed.
+// patience is how long a device that failed in Open may take to let go.
+const patience = 15 * time.Second
+
+// undo ends an Open that failed, most often because ctx ended.
 func (d *Disk) undo(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
+	defer cancel()
 	if err := d.o.Transport.Reset(ctx); err != nil {
 		return // the device may still reach the memory: it stays lent
 	}

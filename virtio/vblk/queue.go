@@ -2,6 +2,7 @@ package vblk
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"sync"
@@ -41,11 +42,13 @@ type Queue struct {
 	change chan struct{}         // closed when something changes; nil: nobody waits
 	dead   atomic.Pointer[error] // why it takes no requests, for who does not hold mu
 	seen   bool                  // Wait armed the queue
+	shown  bool                  // a device was given the ring since it began anew
 
 	cells  memtable.Buf // a header and a status for each slot
 	slots  []slot
 	free   []uint16       // slots
-	back   []memtable.Buf // scratch of Reap
+	back   []memtable.Buf // scratch of Reap: a burst, so that a fault loses none
+	status []Status       // of what is in back
 	chain  []memtable.Buf // scratch of Add
 	failed []Done         // ended or reaped by control, for Complete
 	stats  QueueStats
@@ -105,7 +108,7 @@ func (d *Disk) newQueue(ctx context.Context, i int, c Config) (*Queue, error) {
 	o.Size = n
 	q := &Queue{
 		disk: d, index: i, direct: i >= d.o.Queues-d.o.Direct, limits: limitsOf(c, o, d.features),
-		slots: make([]slot, n), back: make([]memtable.Buf, n), failed: make([]Done, 0, n),
+		slots: make([]slot, n), back: make([]memtable.Buf, min(n, virtio.BurstMax)), status: make([]Status, min(n, virtio.BurstMax)), failed: make([]Done, 0, n),
 	}
 	if uint64(q.limits.Segments)*uint64(q.limits.Size) < uint64(c.BlockSize) {
 		return nil, &ConfigError{"size_max", uint64(c.SizeMax), "lets no request carry a block in so few segments"}
@@ -167,8 +170,26 @@ func (q *Queue) tell() {
 }
 
 // where gives the ring as the device is told of it.
-func (q *Queue) where() virtio.Placement {
+func (q *Queue) where() (p virtio.Placement, err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return q.dq.Where()
+	err = memtable.Guard(func() error { p = q.dq.Where(); return nil })
+	return p, err
+}
+
+// show notes that a device is about to see the ring.
+func (q *Queue) show() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.shown = true
+}
+
+// guard does what touches memory that is shared with the device, which can have
+// made it vanish: that breaks the queue. mu is held.
+func (q *Queue) guard(do func() error) error {
+	err := memtable.Guard(do)
+	if fault, ok := errors.AsType[*memtable.FaultError](err); ok {
+		return q.lied(fault)
+	}
+	return err
 }

@@ -34,14 +34,17 @@ type Done struct {
 func (q *Queue) Submit(rs []Request) (n int, err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for n < len(rs) && err == nil {
-		if err = q.put(&rs[n], nil); err == nil {
-			n++
+	err = q.guard(func() (err error) {
+		for n < len(rs) && err == nil {
+			if err = q.put(&rs[n], nil); err == nil {
+				n++
+			}
 		}
-	}
-	if q.state == isRunning {
-		q.flush()
-	}
+		if q.state == isRunning {
+			q.flush()
+		}
+		return err
+	})
 	switch {
 	case err != errLater:
 		return n, err
@@ -57,7 +60,7 @@ func (q *Queue) Complete(done []Done) (n int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.seen && q.state == isRunning {
-		q.dq.Disarm()
+		_ = q.guard(func() error { q.dq.Disarm(); return nil })
 		q.seen = false
 	}
 	if len(q.failed) > 0 {
@@ -86,7 +89,7 @@ func (q *Queue) Wait(ctx context.Context) error {
 	}
 	line := q.line
 	q.seen = true
-	work := q.dq.Arm()
+	work := q.arm()
 	q.mu.Unlock()
 	if work {
 		return nil

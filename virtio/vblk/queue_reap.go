@@ -13,10 +13,13 @@ func (q *Queue) reap(done []Done) (n int) {
 		if q.direct {
 			want = min(want, len(done)-n)
 		}
-		got := q.dq.Reap(q.back[:want])
+		got, read, fault := q.take(want)
 		for k := range got {
-			i := uint16(q.back[k].Token)
-			d := q.finish(i, q.outcome(i, q.back[k].Len))
+			i, err := uint16(q.back[k].Token), fault
+			if k < read {
+				err = q.outcome(i, q.status[k], q.back[k].Len)
+			}
+			d := q.finish(i, err)
 			if q.direct {
 				done[n] = d
 				n++
@@ -25,7 +28,7 @@ func (q *Queue) reap(done []Done) (n int) {
 		if got > 0 {
 			q.tell()
 		}
-		if got < want || want == 0 {
+		if got < want || want == 0 || fault != nil {
 			break
 		}
 	}
@@ -35,12 +38,24 @@ func (q *Queue) reap(done []Done) (n int) {
 	return n
 }
 
-// outcome reads how the device ended the request of slot i, once: it gave the
-// chain back and said that it wrote so many bytes.
-func (q *Queue) outcome(i uint16, wrote uint32) error {
+// take takes up to want chains back, and reads how the device ended them, each
+// status once. A fault leaves some without one.
+func (q *Queue) take(want int) (got, read int, fault error) {
+	fault = q.guard(func() error {
+		for got = q.dq.Reap(q.back[:want]); read < got; read++ {
+			at := q.back[read].Token*cellBytes + statusAt
+			q.status[read] = Status(q.cells.VA.Add(at).Bytes(1)[0])
+		}
+		return nil
+	})
+	return got, read, fault
+}
+
+// outcome says how the request of slot i ended, whose chain the device gave back
+// with a status, and said that it wrote so many bytes.
+func (q *Queue) outcome(i uint16, status Status, wrote uint32) error {
 	s := &q.slots[i]
-	status := q.cells.VA.Add(uint64(i)*cellBytes + statusAt).Bytes(1)[0]
-	if err := Status(status).err(); err != nil {
+	if err := status.err(); err != nil {
 		return err
 	}
 	// What the device did not write is what the buffer held before (virtio 1.2,
@@ -83,10 +98,7 @@ func (q *Queue) lied(err error) error {
 		return q.Err()
 	}
 	q.die(isBroken, &QueueError{q.index, err})
-	select {
-	case q.disk.broken <- struct{}{}:
-	default: // control is to look already
-	}
+	poke(q.disk.broken)
 	return q.Err()
 }
 
@@ -115,6 +127,6 @@ func (q *Queue) resume(line virtio.Line) {
 	defer q.mu.Unlock()
 	q.state, q.line = isRunning, line
 	q.dq.Connect(line)
-	q.flush()
+	_ = q.guard(func() error { q.flush(); return nil })
 	q.tell()
 }

@@ -12,20 +12,27 @@ func (q *Queue) run() {
 	for {
 		q.mu.Lock()
 		if q.line != nil {
-			q.dq.Disarm()
+			_ = q.guard(func() error { q.dq.Disarm(); return nil })
 		}
 		q.reap(nil)
 		if q.state == isClosed {
 			q.mu.Unlock()
 			return
 		}
-		line, work := q.line, q.line != nil && q.dq.Arm()
+		line, work := q.line, q.line != nil && q.arm()
 		q.mu.Unlock()
 		if work || line != nil && line.Wait(q.disk.ctx) == nil {
 			continue
 		}
 		_ = q.awaitAfter(context.Background(), line)
 	}
+}
+
+// arm asks the device for a call; work: there is no need to wait for one. mu is
+// held.
+func (q *Queue) arm() (work bool) {
+	err := q.guard(func() error { work = q.dq.Arm(); return nil })
+	return work || err != nil
 }
 
 // awaitAfter waits until the queue has another line than this one, or another
