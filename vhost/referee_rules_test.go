@@ -28,7 +28,7 @@ func (m *match) rules(msg *message) {
 			m.fault("SET_OWNER came twice")
 		}
 	case GetProtocolFeatures, SetProtocolFeatures, SetVringEnable:
-		if !m.r.features.Has(virtio.FeatureProtocol) {
+		if !m.offered().Has(virtio.FeatureProtocol) {
 			m.fault("%v without PROTOCOL_FEATURES", r)
 		}
 	}
@@ -58,9 +58,9 @@ func (m *match) negotiationRules(msg *message) {
 	case SetFeatures:
 		f := featuresOf(u)
 		switch {
-		case f&^m.r.features != 0:
-			m.fault("features %#x that were not offered", f&^m.r.features)
-		case m.r.features.Has(virtio.FeatureProtocol) && !f.Has(virtio.FeatureProtocol):
+		case f&^m.offered() != 0:
+			m.fault("features %#x that were not offered", f&^m.offered())
+		case m.promised().Has(virtio.FeatureProtocol) && !f.Has(virtio.FeatureProtocol):
 			m.fault("PROTOCOL_FEATURES is not sent back")
 		case m.anyRunning():
 			m.fault("features change while a ring runs")
@@ -190,4 +190,20 @@ func (m *match) ringRules(msg *message) {
 			m.fault("ring %d starts without memory", i)
 		}
 	}
+}
+
+// offered are the features that this connection was told of at least once, and
+// promised those it was told of whenever it asked.
+func (m *match) offered() virtio.Features {
+	if m.told == nil {
+		return m.r.features
+	}
+	return m.r.features | *m.told
+}
+
+func (m *match) promised() virtio.Features {
+	if m.told == nil {
+		return m.r.features
+	}
+	return m.r.features & *m.told
 }
