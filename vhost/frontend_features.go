@@ -21,9 +21,10 @@ const (
 		ProtocolInflightSHMFD | ProtocolResetDevice | ProtocolMemSlots | ProtocolStatus
 
 	// transportFeatures are bits that a driver behind this transport is never
-	// offered: those of vhost-user itself, those whose messages do not exist or
-	// are not implemented here, and NOTIFICATION_DATA, which an eventfd cannot
-	// carry. RING_RESET has no message: GET_VRING_BASE does its work.
+	// offered: those of vhost-user itself, those that need messages which do not
+	// exist or which this front-end does not send (IOTLB, dirty log), and
+	// NOTIFICATION_DATA, which an eventfd cannot carry. RING_RESET has no
+	// message: GET_VRING_BASE does its work.
 	transportFeatures = virtio.FeatureProtocol | virtio.FeatureLogAll | virtio.FeatureAccessPlatform |
 		virtio.FeatureNotification | virtio.FeatureRingReset | 1<<37 | 1<<39 | 1<<41
 
